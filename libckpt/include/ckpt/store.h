@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// The checkpoint store: open it, write epochs into it, read checkpoints out of it, remove them again.
+// On-disk format: doc/store_format.md. What a checkpoint promises: doc/consistency.md.
+//
+// Start here: Store::open, then begin_epoch / EpochWriter to write, open_checkpoint / CheckpointReader to read.
+// All classes may be used from several threads unless a method says otherwise.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ckpt/result.h"
+
+namespace ckpt {
+
+class Env;
+
+inline constexpr std::uint64_t page_size_bytes = 4096;
+
+enum class ObjectClass : std::uint32_t { ram = 1, disk = 2, device_state = 3, config = 4 };
+
+// One thing of a machine that has bytes. `name` is unique within its class.
+struct Object {
+  ObjectClass object_class = ObjectClass::ram;
+  std::string name;
+  std::uint64_t size_bytes = 0;
+  std::uint32_t page_size_bytes = 0;  // of the backing memory; 0 for others
+  std::uint32_t flags = 0;            // bit 0: read-only disk
+};
+
+// A checkpoint's name: machine and number. Number 0 means none.
+struct CheckpointId {
+  std::string machine;
+  std::uint64_t number = 0;
+
+  bool operator==(const CheckpointId&) const = default;
+};
+
+enum class RunState : std::uint32_t { running = 1, paused = 2, other = 3 };
+
+// What is known of the instant of a checkpoint; filled in by whoever commits.
+struct EpochInfo {
+  std::uint64_t wall_clock_ns = 0;  // CLOCK_REALTIME at the pause
+  std::uint64_t vm_clock_ns = 0;
+  RunState run_state = RunState::running;
+  std::uint32_t pause_us = 0;
+  std::array<std::uint8_t, 16> instance{};  // of the QEMU object that sent it
+  bool application_consistent = false;
+  std::string qemu_version;
+  std::string machine_type;
+};
+
+struct CheckpointInfo {
+  CheckpointId id;
+  CheckpointId parent;  // number 0: none
+  std::uint64_t wall_clock_ns = 0;
+  std::array<std::uint8_t, 16> instance{};
+  bool application_consistent = false;
+  std::string name;                   // given by the admin; empty: none
+  std::vector<std::string> pins;      // holders
+  std::uint64_t data_bytes = 0;       // what the epoch carried
+  std::uint64_t stored_bytes = 0;     // what it added to the store, compressed, nodes included
+};
+
+struct MachineInfo {
+  std::string name;
+  std::array<std::uint8_t, 16> uuid{};
+  std::uint64_t created_ns = 0;
+  std::uint64_t checkpoint_count = 0;
+  std::uint64_t last_number = 0;  // largest ever used, also by removed checkpoints; 0: none
+};
+
+struct StoreOptions {
+  bool create = false;            // make the store when the directory is missing or empty
+  bool read_only = false;         // no lock is taken; the journal is read as of now
+  int compression_level = 1;      // zstd
+  std::uint64_t segment_size_bytes = 64ull << 20;
+  std::uint64_t index_limit_bytes = 256ull << 20;  // dedup index; beyond it old chunks are found no more
+};
+
+struct StoreStats {
+  std::uint64_t segments = 0;
+  std::uint64_t stored_bytes = 0;   // size of all segments
+  std::uint64_t live_bytes = 0;     // estimate: stored bytes that kept checkpoints reach
+  std::uint64_t journal_bytes = 0;
+  std::uint64_t checkpoints = 0;
+  std::uint64_t free_bytes = 0;     // of the file system
+  bool damaged = false;             // opened read-only because the journal is damaged; see damage()
+};
+
+struct Extent {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  bool zero = false;
+};
+
+// Damage found by verify(): which checkpoints cannot be trusted, and where the bad bytes are.
+struct Damage {
+  std::string place;                       // file and offset
+  std::string reason;
+  std::vector<CheckpointId> checkpoints;   // that reach it
+};
+
+struct VerifyProgress {
+  std::uint64_t done_bytes = 0;
+  std::uint64_t total_bytes = 0;
+};
+
+// Reads one checkpoint. Every byte handed out has passed its checksum; damage is Code::corrupt and names the place.
+// Stays valid, and readable, when the store goes on, collects garbage, or the checkpoint is removed while pinned.
+class CheckpointReader {
+ public:
+  virtual ~CheckpointReader() = default;
+
+  virtual const CheckpointInfo& info() const = 0;
+  virtual const EpochInfo& epoch() const = 0;
+  virtual const std::vector<Object>& objects() const = 0;
+
+  // Fills `out` from byte `offset` of objects()[object]. Any offset and length within the object.
+  virtual Status read(std::size_t object, std::uint64_t offset, std::span<std::uint8_t> out) = 0;
+
+  // One page (4,096 bytes; the last of an object may be short and is filled up with zeroes). Returns false, and leaves
+  // `out` alone, when the page reads as zeroes.
+  virtual Result<bool> read_page(std::size_t object, std::uint64_t page, std::span<std::uint8_t, page_size_bytes> out) = 0;
+
+  // Pages that came out of the same frame as `page` and are cheap to have now: up to `limit` neighbours, page numbers
+  // of the same object. For a fault handler that wants what is already decompressed.
+  virtual Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t object, std::uint64_t page, std::size_t limit) = 0;
+
+  // Data and zero extents of [offset, offset + length), page-grained, in order, at most `limit` of them.
+  virtual Result<std::vector<Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
+                                              std::size_t limit) = 0;
+
+  // Pages of `object` that differ from checkpoint `older`, in order; all non-zero pages when `older` has no such object.
+  virtual Result<std::vector<std::uint64_t>> changed_pages(std::size_t object, CheckpointReader& older) = 0;
+};
+
+// Collects one epoch. Nothing of it exists until commit() has returned success. Destroying it abandons the epoch.
+// One thread at a time. Errors are sticky: after one, only abandonment is possible.
+class EpochWriter {
+ public:
+  virtual ~EpochWriter() = default;
+
+  virtual std::uint64_t number() const = 0;
+
+  // Bytes of objects[object] (the vector given to begin_epoch). Any alignment; a part of a page is completed from what
+  // the page was before. Later calls win. Device state and config grow with what is written to them.
+  virtual Status write(std::size_t object, std::uint64_t offset, std::span<const std::uint8_t> data) = 0;
+  virtual Status zero(std::size_t object, std::uint64_t offset, std::uint64_t length) = 0;
+
+  // Makes it a checkpoint: durable before success is returned. After an error nothing of it will be seen on reopening,
+  // except when code is io and the record may have reached the disk: then the store refuses further writes until reopened.
+  virtual Result<CheckpointInfo> commit(const EpochInfo& info) = 0;
+};
+
+// What a new epoch builds upon.
+struct EpochBase {
+  // The parent checkpoint; number 0: none, everything starts as zeroes.
+  CheckpointId parent;
+  // Or an epoch that is closed and about to be committed before this one (must then outlive this writer's
+  // first commit attempt; commit of this one fails unless it has been committed). Overrides parent.
+  EpochWriter* closed = nullptr;
+};
+
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  // Opens or makes the store at `path`. Errors: not_found, busy (another writer holds it: context names its pid), version,
+  // corrupt (FORMAT or journal head). A damaged journal opens read-only with stats().damaged set.
+  static Result<std::unique_ptr<Store>> open(Env& env, const std::string& path, const StoreOptions& options);
+
+  // Makes a machine known. Errors: exists, invalid (name: 1 to 64 of [A-Za-z0-9._-], not starting with '.' or '-').
+  virtual Status add_machine(const std::string& name, const std::array<std::uint8_t, 16>& uuid) = 0;
+  virtual std::vector<MachineInfo> machines() const = 0;
+  // Removes the machine and every checkpoint of it that is not pinned; busy when one is.
+  virtual Status forget_machine(const std::string& name) = 0;
+
+  // Kept checkpoints of a machine, oldest first.
+  virtual Result<std::vector<CheckpointInfo>> checkpoints(const std::string& machine) const = 0;
+  virtual Result<CheckpointInfo> checkpoint(const CheckpointId& id) const = 0;
+
+  // Opens a new epoch. `number` must be larger than any the machine has used. Errors: invalid, not_found (parent).
+  virtual Result<std::unique_ptr<EpochWriter>> begin_epoch(const std::string& machine, std::uint64_t number,
+                                                           const EpochBase& base, const std::vector<Object>& objects) = 0;
+
+  virtual Result<std::unique_ptr<CheckpointReader>> open_checkpoint(const CheckpointId& id) = 0;
+
+  // Removes checkpoints in one durable step; pinned ones: busy, nothing removed. Space comes back with collect().
+  virtual Status remove(const std::string& machine, std::span<const std::uint64_t> numbers) = 0;
+  virtual Status name(const CheckpointId& id, const std::string& name) = 0;   // empty: takes the name away
+  virtual Status pin(const CheckpointId& id, const std::string& holder) = 0;  // survives restarts
+  virtual Status unpin(const CheckpointId& id, const std::string& holder) = 0;
+
+  // One bounded step of garbage collection: deletes dead segments, rewrites at most one. Returns the bytes given back; 0: nothing to do.
+  virtual Result<std::uint64_t> collect() = 0;
+
+  // Re-reads and re-hashes what the given checkpoints (empty: all) reach. `progress` may return false to cancel.
+  virtual Result<std::vector<Damage>> verify(std::span<const CheckpointId> ids,
+                                             bool (*progress)(void* context, const VerifyProgress&), void* context) = 0;
+
+  virtual StoreStats stats() const = 0;
+  // For a reader: sees what has been committed since. A no-op for the writer.
+  virtual Status refresh() = 0;
+};
+
+}  // namespace ckpt
