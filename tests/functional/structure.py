@@ -63,9 +63,13 @@ def read(name):
 
 
 def blanked(text):
-    """The code without comments and literals, each line and column where it was."""
+    """The code without comments and literals' contents, each line and column where it was."""
     pattern = r'R"(\w*)\(.*?\)\1"|//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])\'(?:\\.|[^\'\\\n])+\''
-    return re.sub(pattern, lambda match: re.sub(r"[^\n]", " ", match.group()), text, flags=re.S)
+    def blank(match):
+        spaces = re.sub(r"[^\n]", " ", match.group())
+        return f'"{spaces[2:]}"' if match.group()[0] == '"' else spaces
+
+    return re.sub(pattern, blank, text, flags=re.S)
 
 
 def line_of(text, position):
