@@ -114,7 +114,7 @@ void Receiver::abandon() {
 }
 
 bool Receiver::take() {
-  if (error_ || !open_ || taking_ || client_state_ != wire::ClientState::capturing) return false;
+  if (error_ || !open_ || taking_ || client_state_ == wire::ClientState::suspended) return false;
   taking_ = true;
   writer_.take(open_->number());
   return true;
