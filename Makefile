@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# A thin front door: meson builds, scripts/ and tests/ do the rest. Everything is
+# built in build*/ here and, for QEMU and the guests, in a cache outside.
+
+BUILD  ?= build
+PREFIX ?= /usr/local
+JOBS   ?= $(shell nproc)
+# Debian's, whatever other python3 comes first on PATH.
+PYTHON := /usr/bin/python3
+MESON  := $(PYTHON) /usr/bin/meson
+# Options for tests/run, e.g. make test TESTS='--only store'
+TESTS  ?=
+
+.PHONY: help demo test test-asan test-tsan build packages qemu guests install bench \
+	fuzz soak format lint clean
+
+help:
+	@echo 'make demo       protect a Debian guest under load, lose its host, have it back'
+	@echo 'make test       all tests; TESTS="--only REGEX --suite unit|functional"'
+	@echo 'make test-asan  unit tests with address and undefined behaviour sanitizers'
+	@echo 'make test-tsan  unit tests with the thread sanitizer'
+	@echo 'make build      packages, patched QEMU, guests, and everything of ours'
+	@echo 'make install    to DESTDIR and PREFIX (default /usr/local)'
+	@echo 'make bench      figures next to their floors'
+	@echo 'make fuzz       fuzz every parser; FUZZ_SECONDS each (default 60)'
+	@echo 'make soak       the long proofs'
+	@echo 'make format, lint, clean'
+
+demo: build
+	tests/demo/run
+
+test: build
+	$(PYTHON) tests/run --build $(BUILD) $(TESTS)
+
+build: packages qemu guests $(BUILD)/build.ninja
+	@ninja -C $(BUILD) -j $(JOBS) --quiet
+
+packages:
+	@scripts/install-packages
+
+qemu: packages
+	@scripts/qemu build
+
+guests: packages qemu
+	@tests/guests/build linux-small >/dev/null
+	@tests/guests/build bare >/dev/null
+	@tests/guests/build debian >/dev/null
+
+$(BUILD)/build.ninja: | packages
+	$(MESON) setup $(BUILD) --prefix=$(PREFIX) --buildtype=debugoptimized
+
+# A sanitized build of its own, and the tests that need no QEMU.
+test-asan: packages
+	[ -f build-asan/build.ninja ] || $(MESON) setup build-asan -Db_sanitize=address,undefined \
+		-Db_lundef=false --buildtype=debugoptimized
+	ninja -C build-asan -j $(JOBS) --quiet
+	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+		$(PYTHON) tests/run --build build-asan --suite unit $(TESTS)
+
+test-tsan: packages
+	[ -f build-tsan/build.ninja ] || $(MESON) setup build-tsan -Db_sanitize=thread \
+		-Db_lundef=false --buildtype=debugoptimized
+	ninja -C build-tsan -j $(JOBS) --quiet
+	TSAN_OPTIONS=halt_on_error=1 $(PYTHON) tests/run --build build-tsan --suite unit $(TESTS)
+
+install: packages qemu $(BUILD)/build.ninja
+	$(MESON) configure $(BUILD) -Dprefix=$(PREFIX)
+	ninja -C $(BUILD) -j $(JOBS) --quiet
+	DESTDIR=$(abspath $(DESTDIR)) $(MESON) install -C $(BUILD) --no-rebuild
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/qemu install
+
+bench: build
+	bench/run
+
+fuzz: packages
+	scripts/fuzz
+
+soak: build
+	$(PYTHON) tests/run --build $(BUILD) --suite soak $(TESTS)
+
+format: packages
+	git ls-files '*.cc' '*.cpp' '*.h' '*.c' | xargs -r clang-format -i
+
+lint: packages
+	git ls-files '*.cc' '*.cpp' '*.h' '*.c' | xargs -r clang-format --dry-run -Werror
+	git ls-files | xargs grep -lE '^#!/bin/(ba)?sh' | xargs -r -n 1 bash -n
+	git ls-files '*.py' tests/run | xargs -r $(PYTHON) -m py_compile
+
+# The cache of QEMU and the guests is kept; its path: scripts/qemu path.
+clean:
+	rm -rf build build-asan build-tsan build-fuzz
