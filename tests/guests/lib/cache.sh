@@ -26,10 +26,12 @@ cached() {
         exec 8>"$cache/guest-$name.lock"
         flock 8
         if [ ! -d "$dir" ]; then
-            rm -rf "$cache/guest-$name-"*
+            rm -rf "$dir.part"
             mkdir "$dir.part"
             "$make" "$dir.part" >&2
             mv "$dir.part" "$dir"
+            # Machines may still run from older ones: the newest few stay.
+            ls -dt "$cache/guest-$name-"????????????????/ | tail -n +4 | xargs -r rm -rf
         fi
         exec 8>&-
     fi
