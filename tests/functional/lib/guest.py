@@ -149,7 +149,9 @@ class Guest:
                 "-serial", f"file:{self.path('console.log')}",
                 "-serial", f"unix:{self.path('line.sock')},server=on,wait=off",
                 "-kernel", self.files["kernel"]]
-        if self.name != "bare":
+        if self.name == "bare":
+            args += ["-append", self.append]
+        else:
             root = " root=/dev/vda" if self.name == "debian" else ""
             args += ["-initrd", self.files["initrd"],
                      "-append", f"console=ttyS0 quiet panic=-1{root} {self.append}".strip()]
