@@ -1,0 +1,114 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""QEMU's checkpoint-restore object with a stand-in for the agent: RAM and devices of a stopped
+guest come back in another QEMU, byte for byte; agents die and are replaced."""
+# limit: 400
+import os
+import shutil
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from fake_agent import FakeAgent, read_ram  # noqa: E402
+from guest import Guest  # noqa: E402
+
+MEMORY_MIB = 128
+
+
+def take_machine(directory, **how):
+    """Boot, put load on it, stop it, and save everything of it."""
+    with Guest("linux-small", memory_mib=MEMORY_MIB, **how) as source:
+        source.start()
+        source.wait_ready()
+        assert source.cmd("load 24 2000 20") == "ok"
+        time.sleep(2)
+        nonce, counter = source.cmd("nonce"), int(source.cmd("counter"))
+        source.qmp("stop")
+        source.qmp("xen-save-devices-state", filename=directory + "/devices", live=True)
+        ram = read_ram(source)
+        shutil.copy(source.disks[0][0], directory + "/disk.raw")
+    return ram, nonce, counter
+
+
+def restored(directory, extra, **how):
+    shutil.copy(directory + "/disk.raw", directory + "/disk.restored")
+    guest = Guest("linux-small", memory_mib=MEMORY_MIB, disks=[(directory + "/disk.restored", "raw")],
+                  **how)
+    # The stream is of device state only, and QEMU writes no configuration section to it.
+    guest.start(["-object", f"checkpoint-restore,id=restore0,path={directory}/agent.sock",
+                 "-incoming", "defer", "-global", "migration.send-configuration=off", *extra])
+    return guest
+
+
+def load_devices(guest, directory):
+    guest.qmp("migrate-incoming", uri=f"exec:cat {directory}/devices")
+    end = time.monotonic() + 30
+    while guest.qmp("query-migrate").get("status") != "completed":
+        assert time.monotonic() < end, guest.qmp("query-migrate")
+        time.sleep(0.02)
+
+
+def wait_state(guest, state):
+    end = time.monotonic() + 10
+    while (info := guest.qmp("query-checkpoint-restore"))["state"] != state:
+        assert time.monotonic() < end, info
+        time.sleep(0.02)
+    return info
+
+
+def check_bytes(directory, ram, **how):
+    """A machine that never ran: all of RAM is what it was."""
+    with FakeAgent(directory + "/agent.sock", ram) as agent:
+        with restored(directory, ["-S"], **how) as guest:
+            assert wait_state(guest, "restoring")["blocks"] == len(ram)
+            load_devices(guest, directory)
+            agent.fill_all()
+            agent.done()
+            wait_state(guest, "done")
+            there = read_ram(guest)
+            # Loading devices writes a few words (the kvmvapic option ROM, for one).
+            different = {name: sum(there[name][i:i + 4096] != data[i:i + 4096]
+                                   for i in range(0, len(data), 4096))
+                         for name, data in ram.items() if there[name] != data}
+            assert sum(different.values()) <= 2, different
+            print("byte for byte, but for pages that loading devices writes:", different)
+
+
+def check_takeover(directory, ram, nonce, counter, **how):
+    """A machine that runs: three agents die under it, and its memory stays right."""
+    agent = FakeAgent(directory + "/agent.sock", ram)
+    guest = restored(directory, [], **how)
+    try:
+        load_devices(guest, directory)
+        for _ in range(3):
+            time.sleep(0.3)
+            agent.die()
+            wait_state(guest, "waiting-for-agent")
+            agent = FakeAgent(directory + "/agent.sock", ram)
+            wait_state(guest, "restoring")
+            assert agent.phases == [1], agent.phases
+        assert wait_state(guest, "restoring")["takeovers"] == 3
+        answer = guest.cmd("verify", timeout_s=60)
+        assert answer.startswith("ok"), answer
+        assert guest.cmd("nonce") == nonce
+        assert int(guest.cmd("counter")) > counter
+        print("taken over three times;", answer, "faults of the last agent:", agent.faults)
+        agent.fill_all()
+        agent.done()
+        wait_state(guest, "done")
+        assert guest.cmd("verify", timeout_s=60).startswith("ok")
+    finally:
+        guest.close()
+        agent.__exit__()
+
+
+def main():
+    with Guest("linux-small", memory_mib=MEMORY_MIB) as holder:  # for its directory only
+        directory = holder.directory
+        ram, nonce, counter = take_machine(directory)
+        check_bytes(directory, ram)
+        check_takeover(directory, ram, nonce, counter)
+
+
+if __name__ == "__main__":
+    main()
