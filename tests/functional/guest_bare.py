@@ -24,7 +24,7 @@ def check(accel):
 
 check("tcg")
 print("ok 1 - bare guest under TCG")
-if "bare=yes" in subprocess.check_output([ROOT + "/scripts/kvm-probe"], text=True):
+if "bare=yes" in subprocess.check_output([ROOT + "/scripts/kvm-probe", "bare"], text=True):
     check("kvm")
     print("ok 2 - bare guest under KVM")
 else:
