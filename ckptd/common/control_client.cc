@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/common/control_client.h"
+
+#include "ckptd/common/unix_socket.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+constexpr std::size_t answer_limit_bytes = 64 << 20;
+
+}  // namespace
+
+ckpt::Result<ControlClient> ControlClient::connect(const std::string& socket_path) {
+  auto fd = connect_unix(socket_path);
+  if (!fd.ok())
+    return make_error(fd.error().code, "ckptd is not running at " + socket_path +
+                                           ": start it with 'ckptd --store DIR', or name its place with --run-dir");
+  return ControlClient(std::make_unique<LineChannel>(fd.take(), answer_limit_bytes));
+}
+
+ckpt::Result<Json> ControlClient::request(const Json& request, const std::function<bool(const Json&)>& more) {
+  CKPT_TRY(channel_->write_line(dump(request)));
+  for (;;) {
+    auto line = channel_->read_line(-1);
+    if (!line.ok()) return line.error();
+    if (!*line) return make_error(Code::unavailable, "ckptd has closed the connection: was it stopped? See its log");
+    CKPT_ASSIGN(Json parsed, parse_object(**line, answer_limit_bytes));
+    CKPT_ASSIGN(Json answer, check_answer(std::move(parsed)));
+    if (!answer.value("more", false)) return answer;
+    if (more && !more(answer)) return make_error(Code::cancelled, "stopped");
+  }
+}
+
+}  // namespace ckptd

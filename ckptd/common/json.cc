@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/common/json.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "ckptd/common/fd.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+constexpr int depth_limit = 32;
+
+// dump() and destructors recurse, so depth is bounded before anything is built.
+bool too_deep(std::string_view text) {
+  int depth = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      else if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > depth_limit) return true;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return false;
+}
+
+const Json* find(const Json& object, const char* key) {
+  if (!object.is_object()) return nullptr;
+  auto it = object.find(key);
+  return it == object.end() || it->is_null() ? nullptr : &*it;
+}
+
+}  // namespace
+
+ckpt::Result<Json> parse_object(std::string_view text, std::size_t limit_bytes) {
+  if (text.size() > limit_bytes)
+    return make_error(Code::limit, "JSON text of " + std::to_string(text.size()) + " bytes: at most " +
+                                       std::to_string(limit_bytes) + " are allowed");
+  if (too_deep(text)) return make_error(Code::invalid, "JSON nested deeper than 32");
+  Json json = Json::parse(text, nullptr, false);
+  if (json.is_discarded()) return make_error(Code::invalid, "not JSON");
+  if (!json.is_object()) return make_error(Code::invalid, "JSON, but not an object");
+  return json;
+}
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string dump_pretty(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace); }
+
+ckpt::Result<std::string> string_field(const Json& object, const char* key, std::string fallback) {
+  const Json* field = find(object, key);
+  if (!field) return fallback;
+  if (!field->is_string()) return make_error(Code::invalid, std::string("field '") + key + "' is not a string");
+  return field->get<std::string>();
+}
+
+ckpt::Result<std::uint64_t> number_field(const Json& object, const char* key, std::uint64_t fallback) {
+  const Json* field = find(object, key);
+  if (!field) return fallback;
+  if (!field->is_number_unsigned())
+    return make_error(Code::invalid, std::string("field '") + key + "' is not a whole number from 0");
+  return field->get<std::uint64_t>();
+}
+
+ckpt::Result<std::string> required_string(const Json& object, const char* key) {
+  CKPT_ASSIGN(std::string value, string_field(object, key));
+  if (value.empty()) return make_error(Code::invalid, std::string("field '") + key + "' is missing");
+  return value;
+}
+
+ckpt::Result<std::vector<std::string>> string_array(const Json& object, const char* key) {
+  const Json* field = find(object, key);
+  std::vector<std::string> values;
+  if (!field) return values;
+  if (!field->is_array()) return make_error(Code::invalid, std::string("field '") + key + "' is not an array");
+  for (const Json& item : *field) {
+    if (!item.is_string()) return make_error(Code::invalid, std::string("field '") + key + "' holds more than strings");
+    values.push_back(item.get<std::string>());
+  }
+  return values;
+}
+
+std::string text_of(const Json& object, const char* key, const std::string& fallback) {
+  const Json* field = find(object, key);
+  return field && field->is_string() ? field->get<std::string>() : fallback;
+}
+
+std::uint64_t number_of(const Json& object, const char* key, std::uint64_t fallback) {
+  const Json* field = find(object, key);
+  return field && field->is_number_unsigned() ? field->get<std::uint64_t>() : fallback;
+}
+
+Json error_answer(const ckpt::Error& error) {
+  return {{"ok", false},
+          {"error",
+           {{"code", std::string(ckpt::code_name(error.code))},
+            {"number", static_cast<int>(error.code)},
+            {"message", error.context}}}};
+}
+
+ckpt::Result<Json> check_answer(Json answer) {
+  const Json* ok = find(answer, "ok");
+  if (ok && ok->is_boolean() && ok->get<bool>()) return answer;
+  const Json* error = find(answer, "error");
+  if (!error) return make_error(Code::protocol, "ckptd's answer is neither ok nor an error");
+  auto number = number_of(*error, "number", static_cast<std::uint64_t>(Code::io));
+  if (number == 0 || number > static_cast<std::uint64_t>(Code::cancelled)) number = static_cast<std::uint64_t>(Code::io);
+  return make_error(static_cast<Code>(number), text_of(*error, "message", "no reason given"));
+}
+
+ckpt::Result<Json> read_json_file(const std::string& path) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!fd) return ckpt::system_error(errno, path);
+  std::string text(json_line_limit_bytes + 1, '\0');
+  std::size_t length = 0;
+  while (length < text.size()) {
+    ssize_t got = ::read(fd.get(), text.data() + length, text.size() - length);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ckpt::system_error(errno, path);
+    if (got == 0) break;
+    length += static_cast<std::size_t>(got);
+  }
+  text.resize(length);
+  auto json = parse_object(text);
+  if (!json.ok()) return make_error(json.error().code, path + ": " + json.error().context);
+  return json;
+}
+
+ckpt::Status write_json_file(const std::string& path, const Json& json, bool durable) {
+  std::string temporary = path + ".new";
+  std::string text = dump_pretty(json) + "\n";
+  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) return ckpt::system_error(errno, temporary);
+  for (std::size_t done = 0; done < text.size();) {
+    ssize_t put = ::write(fd.get(), text.data() + done, text.size() - done);
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return ckpt::system_error(errno, temporary);
+    done += static_cast<std::size_t>(put);
+  }
+  if (durable && ::fsync(fd.get()) != 0) return ckpt::system_error(errno, temporary);
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return ckpt::system_error(errno, path);
+  if (durable) {
+    Fd directory(::open(path.substr(0, path.rfind('/')).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (directory) ::fsync(directory.get());
+  }
+  return {};
+}
+
+}  // namespace ckptd

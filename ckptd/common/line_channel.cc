@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/common/line_channel.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "ckptd/common/clock.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+constexpr std::int64_t line_limit_ms = 30'000;
+
+}  // namespace
+
+ckpt::Result<std::optional<std::string>> LineChannel::read_line(int idle_ms) {
+  std::int64_t deadline_ms = idle_ms < 0 ? -1 : monotonic_ms() + idle_ms;
+  bool begun = !buffer_.empty();
+  if (begun) deadline_ms = monotonic_ms() + line_limit_ms;
+  std::size_t searched = 0;
+  for (;;) {
+    auto end = buffer_.find('\n', searched);
+    if (end != std::string::npos) {
+      std::string line = buffer_.substr(0, end);
+      buffer_.erase(0, end + 1);
+      return std::optional<std::string>(std::move(line));
+    }
+    searched = buffer_.size();
+    if (buffer_.size() > limit_bytes_)
+      return make_error(Code::limit, "a line is longer than " + std::to_string(limit_bytes_) + " bytes");
+    std::int64_t wait_ms = deadline_ms < 0 ? -1 : std::max<std::int64_t>(0, deadline_ms - monotonic_ms());
+    pollfd entry{fd_.get(), POLLIN, 0};
+    int ready = ::poll(&entry, 1, static_cast<int>(wait_ms));
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready < 0) return ckpt::system_error(errno, "poll");
+    if (ready == 0) return make_error(Code::unavailable, "the other end has not sent a whole line in time");
+    char bytes[65536];
+    ssize_t got = ::recv(fd_.get(), bytes, sizeof(bytes), 0);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (got < 0) return ckpt::system_error(errno, "receive");
+    if (got == 0) {
+      if (buffer_.empty()) return std::optional<std::string>();
+      return make_error(Code::protocol, "the connection ended within a line");
+    }
+    if (!begun) deadline_ms = monotonic_ms() + line_limit_ms;
+    begun = true;
+    buffer_.append(bytes, static_cast<std::size_t>(got));
+  }
+}
+
+ckpt::Status LineChannel::write_line(std::string line) {
+  line += '\n';
+  std::int64_t deadline_ms = monotonic_ms() + line_limit_ms;
+  for (std::size_t done = 0; done < line.size();) {
+    ssize_t put = ::send(fd_.get(), line.data() + done, line.size() - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (put > 0) {
+      done += static_cast<std::size_t>(put);
+      continue;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN) return ckpt::system_error(errno, "send");
+    std::int64_t wait_ms = deadline_ms - monotonic_ms();
+    if (wait_ms <= 0) return make_error(Code::unavailable, "the other end does not read");
+    pollfd entry{fd_.get(), POLLOUT, 0};
+    ::poll(&entry, 1, static_cast<int>(wait_ms));
+  }
+  return {};
+}
+
+bool LineChannel::peer_closed() const {
+  pollfd entry{fd_.get(), POLLIN, 0};
+  return ::poll(&entry, 1, 0) > 0;
+}
+
+}  // namespace ckptd

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Where things lie below RUN_DIR, and where the programs are that a restore needs.
+#pragma once
+
+#include <string>
+
+#include "ckpt/result.h"
+
+namespace ckptd {
+
+inline constexpr const char* default_run_dir = "/run/ckpt";
+
+struct RunDir {
+  std::string path = default_run_dir;
+
+  std::string control_socket() const { return path + "/ckptd.sock"; }
+  std::string stream_socket(const std::string& machine) const { return path + "/" + machine + ".sock"; }
+  std::string qmp_socket(const std::string& machine) const { return path + "/" + machine + ".qmp"; }
+  std::string pid_file(const std::string& machine) const { return path + "/" + machine + ".pid"; }
+  std::string restores() const { return path + "/restore"; }
+  std::string restore(const std::string& machine) const { return restores() + "/" + machine; }
+};
+
+// ok when the directory is there; made with mode 0700, its parents too, otherwise.
+ckpt::Status make_directories(const std::string& path);
+ckpt::Result<std::string> absolute_path(const std::string& path);
+
+// CKPT_RESTORE_AGENT and CKPT_NBDKIT_PLUGIN come first, then the build tree of this program, then the installed place.
+ckpt::Result<std::string> find_restore_agent();
+ckpt::Result<std::string> find_nbdkit_plugin();
+// PATH's, as an absolute path.
+ckpt::Result<std::string> find_program(const std::string& name);
+
+}  // namespace ckptd

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/common/policy.h"
+
+#include <algorithm>
+#include <set>
+
+#include "ckptd/common/text.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+constexpr std::uint64_t interval_minimum_ms = 50;
+constexpr std::uint64_t interval_maximum_ms = 3'600'000;
+constexpr std::uint64_t for_ever_s = 100ull * 365 * 86'400;
+constexpr std::size_t rule_limit = 16;
+
+std::string brief(std::uint64_t seconds) {
+  if (seconds % 86'400 == 0) return std::to_string(seconds / 86'400) + "d";
+  if (seconds % 3600 == 0) return std::to_string(seconds / 3600) + "h";
+  if (seconds % 60 == 0) return std::to_string(seconds / 60) + "m";
+  return std::to_string(seconds) + "s";
+}
+
+}  // namespace
+
+ckpt::Result<Policy> policy_from_json(const Json& json, const Policy& base) {
+  Policy policy = base;
+  CKPT_ASSIGN(auto interval_ms, number_field(json, "interval_ms", base.interval_ms));
+  if (interval_ms < interval_minimum_ms || interval_ms > interval_maximum_ms)
+    return make_error(Code::invalid, "an interval of " + std::to_string(interval_ms) + " ms: choose 50 ms to 1 h");
+  policy.interval_ms = static_cast<std::uint32_t>(interval_ms);
+  auto rules = json.find("retention");
+  if (rules == json.end() || rules->is_null()) return policy;
+  if (!rules->is_array() || rules->empty() || rules->size() > rule_limit)
+    return make_error(Code::invalid, "field 'retention' is not an array of 1 to 16 rules");
+  policy.retention.clear();
+  for (const Json& item : *rules) {
+    RetentionRule rule;
+    CKPT_ASSIGN(rule.every_s, number_field(item, "every_s"));
+    CKPT_ASSIGN(rule.for_s, number_field(item, "for_s"));
+    if (rule.for_s > for_ever_s || rule.every_s > for_ever_s)
+      return make_error(Code::invalid, "a retention rule passes 100 years");
+    if (rule.for_s == 0 || (!policy.retention.empty() && rule.for_s <= policy.retention.back().for_s))
+      return make_error(Code::invalid, "retention rules must reach further back one after the other");
+    policy.retention.push_back(rule);
+  }
+  return policy;
+}
+
+Json policy_to_json(const Policy& policy) {
+  Json rules = Json::array();
+  for (const auto& rule : policy.retention) rules.push_back({{"every_s", rule.every_s}, {"for_s", rule.for_s}});
+  return {{"interval_ms", policy.interval_ms}, {"retention", rules}};
+}
+
+ckpt::Result<Json> parse_retention(const std::string& text) {
+  Json rules = Json::array();
+  if (text == "all") {
+    rules.push_back({{"every_s", 0}, {"for_s", for_ever_s}});
+    return rules;
+  }
+  for (const auto& part : split(text, ',')) {
+    auto colon = part.find(':');
+    if (colon == std::string::npos)
+      return make_error(Code::invalid, "'" + part + "' is not a retention rule: write EVERY:FOR, as in all:60s,10s:10m,1m:1d");
+    std::uint64_t every_ms = 0;
+    if (part.substr(0, colon) != "all") {
+      CKPT_ASSIGN(every_ms, parse_duration_ms(part.substr(0, colon)));
+    }
+    CKPT_ASSIGN(auto for_ms, parse_duration_ms(part.substr(colon + 1)));
+    rules.push_back({{"every_s", every_ms / 1000}, {"for_s", for_ms / 1000}});
+  }
+  return rules;
+}
+
+std::string format_retention(const Policy& policy) {
+  if (policy.retention.size() == 1 && policy.retention[0].every_s == 0 && policy.retention[0].for_s == for_ever_s) return "all";
+  std::vector<std::string> parts;
+  for (const auto& rule : policy.retention)
+    parts.push_back((rule.every_s ? brief(rule.every_s) : "all") + ":" + brief(rule.for_s));
+  return join(parts, ",");
+}
+
+std::vector<std::uint64_t> expired(const Policy& policy, const std::vector<ckpt::CheckpointInfo>& checkpoints,
+                                   std::uint64_t now_ns) {
+  std::vector<std::uint64_t> numbers;
+  // The oldest of a bucket stays, and buckets nest when intervals divide each other: what one rule has kept for its
+  // bucket, the next finds there.
+  std::vector<std::set<std::uint64_t>> seen(policy.retention.size());
+  for (const auto& info : checkpoints) {
+    bool newest = &info == &checkpoints.back();
+    std::uint64_t age_s = info.wall_clock_ns >= now_ns ? 0 : (now_ns - info.wall_clock_ns) / 1'000'000'000;
+    auto rule = std::find_if(policy.retention.begin(), policy.retention.end(),
+                             [&](const RetentionRule& candidate) { return age_s <= candidate.for_s; });
+    bool keep = false;
+    if (rule != policy.retention.end()) {
+      auto& buckets = seen[static_cast<std::size_t>(rule - policy.retention.begin())];
+      keep = rule->every_s == 0 || buckets.insert(info.wall_clock_ns / 1'000'000'000 / rule->every_s).second;
+    }
+    if (!keep && !newest && info.name.empty() && info.pins.empty()) numbers.push_back(info.id.number);
+  }
+  return numbers;
+}
+
+}  // namespace ckptd

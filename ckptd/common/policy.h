@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ckpt/store.h"
+#include "ckptd/common/json.h"
+
+namespace ckptd {
+
+struct RetentionRule {
+  std::uint64_t every_s = 0;  // 0: no thinning
+  std::uint64_t for_s = 0;    // up to this age
+};
+
+struct Policy {
+  std::uint32_t interval_ms = 1000;
+  std::vector<RetentionRule> retention = {{0, 60}, {10, 600}, {60, 86'400}, {3600, 7 * 86'400}, {86'400, 90 * 86'400}};
+};
+
+// Fields that `json` lacks keep `base`'s values.
+ckpt::Result<Policy> policy_from_json(const Json& json, const Policy& base);
+Json policy_to_json(const Policy& policy);
+
+// "all:60s,10s:10m,1m:1d"; "all" alone keeps everything for 100 years.
+ckpt::Result<Json> parse_retention(const std::string& text);
+std::string format_retention(const Policy& policy);
+
+// Numbers of the checkpoints (given oldest first) that the policy lets go at `now_ns`.
+std::vector<std::uint64_t> expired(const Policy& policy, const std::vector<ckpt::CheckpointInfo>& checkpoints,
+                                   std::uint64_t now_ns);
+
+}  // namespace ckptd

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/common/process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "ckptd/common/clock.h"
+#include "ckptd/common/fd.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+struct Stat {
+  char state = '?';
+  std::uint64_t start_time = 0;
+};
+
+Stat read_stat(pid_t pid) {
+  char path[64], text[1024];
+  std::snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+  Fd fd(::open(path, O_RDONLY | O_CLOEXEC));
+  ssize_t length = fd ? ::read(fd.get(), text, sizeof(text) - 1) : -1;
+  if (length <= 0) return {};
+  text[length] = 0;
+  // The command's name may hold anything; fields are counted from its closing parenthesis.
+  const char* at = std::strrchr(text, ')');
+  Stat stat;
+  unsigned long long start = 0;
+  if (at && std::sscanf(at + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &stat.state,
+                        &start) == 2)
+    stat.start_time = start;
+  return stat;
+}
+
+std::vector<char*> pointers(const std::vector<std::string>& argv) {
+  std::vector<char*> list;
+  for (const auto& argument : argv) list.push_back(const_cast<char*>(argument.c_str()));
+  list.push_back(nullptr);
+  return list;
+}
+
+// In the child, between fork and exec: only calls that are safe there.
+[[noreturn]] void become(const std::vector<char*>& argv, const SpawnOptions& options, int report) {
+  auto fail = [report] {
+    int error = errno;
+    (void)!::write(report, &error, sizeof(error));
+    ::_exit(127);
+  };
+  if (!options.directory.empty() && ::chdir(options.directory.c_str()) != 0) fail();
+  if (!options.keep_input) {
+    int null = ::open("/dev/null", O_RDONLY);
+    if (null < 0 || ::dup2(null, 0) < 0) fail();
+  }
+  if (!options.log_path.empty()) {
+    int log = ::open(options.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (log < 0 || ::dup2(log, 1) < 0 || ::dup2(log, 2) < 0) fail();
+  }
+  if (::dup2(report, 3) < 0 || ::fcntl(3, F_SETFD, FD_CLOEXEC) != 0) fail();
+  report = 3;
+  ::close_range(4, ~0u, 0);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::signal(SIGPIPE, SIG_DFL);
+  ::execvp(argv[0], argv.data());
+  fail();
+  ::_exit(127);
+}
+
+}  // namespace
+
+ProcessId process_id(pid_t pid) { return {pid, read_stat(pid).start_time}; }
+
+bool alive(const ProcessId& process) {
+  if (process.pid <= 0) return false;
+  Stat stat = read_stat(process.pid);
+  return stat.start_time != 0 && stat.start_time == process.start_time && stat.state != 'Z' && stat.state != 'X';
+}
+
+void terminate(const ProcessId& process, int signal) {
+  if (alive(process)) ::kill(process.pid, signal);
+}
+
+ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, const SpawnOptions& options) {
+  if (argv.empty()) return make_error(Code::invalid, "no program to start");
+  auto list = pointers(argv);
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return ckpt::system_error(errno, "pipe");
+  Fd read_end(ends[0]), write_end(ends[1]);
+  pid_t middle = ::fork();
+  if (middle < 0) return ckpt::system_error(errno, "fork");
+  if (middle == 0) {
+    ::setsid();
+    pid_t child = ::fork();
+    if (child == 0) become(list, options, write_end.get());
+    int negative = -child;
+    (void)!::write(write_end.get(), &negative, sizeof(negative));
+    ::_exit(0);
+  }
+  write_end.reset();
+  while (::waitpid(middle, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  // Two reports may come, in any order: the child's number as a negative one, and its errno when it could not execute.
+  pid_t child = 0;
+  int error = 0;
+  for (int value; ::read(read_end.get(), &value, sizeof(value)) == sizeof(value);) {
+    if (value < 0) child = -value;
+    else error = value;
+  }
+  if (error != 0) return ckpt::system_error(error, "cannot start " + argv[0] + ": " + std::strerror(error));
+  if (child == 0) return make_error(Code::io, "cannot start " + argv[0]);
+  return process_id(child);
+}
+
+ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, int time_limit_ms) {
+  auto list = pointers(argv);
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return ckpt::system_error(errno, "pipe");
+  Fd read_end(ends[0]), write_end(ends[1]);
+  pid_t child = ::fork();
+  if (child < 0) return ckpt::system_error(errno, "fork");
+  if (child == 0) {
+    if (::dup2(write_end.get(), 1) < 0 || ::dup2(write_end.get(), 2) < 0) ::_exit(127);
+    ::execvp(list[0], list.data());
+    ::_exit(127);
+  }
+  write_end.reset();
+  std::string output;
+  std::int64_t deadline_ms = monotonic_ms() + time_limit_ms;
+  for (;;) {
+    pollfd entry{read_end.get(), POLLIN, 0};
+    auto left_ms = deadline_ms - monotonic_ms();
+    if (left_ms <= 0 || ::poll(&entry, 1, static_cast<int>(left_ms)) == 0) {
+      ::kill(child, SIGKILL);
+      break;
+    }
+    char bytes[4096];
+    ssize_t got = ::read(read_end.get(), bytes, sizeof(bytes));
+    if (got == 0 || (got < 0 && errno != EINTR)) break;
+    if (got > 0 && output.size() < 65536) output.append(bytes, static_cast<std::size_t>(got));
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return output;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 127) return make_error(Code::not_found, argv[0] + " cannot be started: install it");
+  while (!output.empty() && output.back() == '\n') output.pop_back();
+  return make_error(Code::io, argv[0] + " failed: " + (output.empty() ? "no output" : output));
+}
+
+ckpt::Status write_pid_file(const std::string& path, const ProcessId& process) {
+  Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  std::string text = std::to_string(process.pid) + " " + std::to_string(process.start_time) + "\n";
+  if (!fd || ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) return ckpt::system_error(errno, path);
+  return {};
+}
+
+ProcessId read_pid_file(const std::string& path) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  char text[64];
+  ssize_t length = fd ? ::read(fd.get(), text, sizeof(text) - 1) : -1;
+  if (length <= 0) return {};
+  text[length] = 0;
+  int pid = 0;
+  unsigned long long start = 0;
+  if (std::sscanf(text, "%d %llu", &pid, &start) != 2 || pid <= 1) return {};
+  return {pid, start};
+}
+
+Json to_json(const ProcessId& process) { return {{"pid", process.pid}, {"start_time", process.start_time}}; }
+
+ProcessId process_from_json(const Json& json) {
+  auto pid = number_of(json, "pid");
+  if (pid <= 1 || pid > 0x7fffffff) return {};
+  return {static_cast<pid_t>(pid), number_of(json, "start_time")};
+}
+
+}  // namespace ckptd

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Processes that outlive the one that starts them.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ckpt/result.h"
+#include "ckptd/common/json.h"
+
+namespace ckptd {
+
+// A process, told from a later one with the same number by the time it was started.
+struct ProcessId {
+  pid_t pid = 0;
+  std::uint64_t start_time = 0;  // as /proc/PID/stat has it
+
+  bool known() const { return pid > 0; }
+};
+
+ProcessId process_id(pid_t pid);       // start_time 0 when there is none
+bool alive(const ProcessId& process);  // zombies are dead
+void terminate(const ProcessId& process, int signal);
+
+struct SpawnOptions {
+  std::string directory;    // to run in; empty: this one
+  std::string log_path;     // stdout and stderr are appended there; empty: inherited
+  bool keep_input = false;  // else stdin is /dev/null
+};
+
+// Starts argv[0] (searched in PATH) in a session of its own, as no child of this process, with no descriptor above 2.
+// Errors: not_found and others, when it cannot be executed.
+ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, const SpawnOptions& options);
+
+// Runs a short helper to its end; its output, cut at 64 KiB. Errors: io with its last lines when it fails.
+ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, int time_limit_ms);
+
+ckpt::Status write_pid_file(const std::string& path, const ProcessId& process);
+ProcessId read_pid_file(const std::string& path);  // unknown when there is none
+
+Json to_json(const ProcessId& process);
+ProcessId process_from_json(const Json& json);
+
+}  // namespace ckptd

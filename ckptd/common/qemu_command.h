@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// A QEMU command line: which disks it has, what each is called in the checkpoint stream, and how to put others in their place.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ckpt/result.h"
+#include "ckptd/common/qemu_options.h"
+
+namespace ckptd {
+
+struct QemuDisk {
+  std::string name;    // as in the checkpoint stream: block backend's name, else the device's id or path
+  std::string file;
+  std::string format;  // empty: QEMU probes
+  bool read_only = false;
+};
+
+class QemuCommand {
+ public:
+  // Understands argv (argv[0] is the program). Disks that would get no stable name get one: argv() has it. Refuses, naming
+  // cause and cure, what could not be built again: options that hide disks elsewhere or start from another state.
+  static ckpt::Result<QemuCommand> parse(const std::vector<std::string>& argv);
+
+  const std::vector<QemuDisk>& disks() const { return disks_; }
+  std::vector<std::string> argv() const;
+
+  // Makes `overlay` (a qcow2 image) the image of the disk. Errors: not_found; refused when its block graph is not understood.
+  ckpt::Status replace_disk(const std::string& name, const std::string& overlay);
+  // A VM generation ID device gets a new ID: the guest learns that it is a copy.
+  void renew_generation_id();
+  void add(const std::string& option, const std::string& value = {});
+  // Removes options without a value, such as -S.
+  void remove_flag(const std::string& option);
+  bool has(const std::string& option) const;
+  // The UNIX socket of the guest agent's channel, when it has one.
+  std::optional<std::string> guest_agent_socket() const;
+
+ private:
+  struct Argument {
+    std::string option;                  // "-drive", without a second dash
+    std::optional<std::string> value;    // as given
+    std::optional<QemuOptions> options;  // understood ones
+    bool dropped = false;
+  };
+  struct Place {  // where disks_[i] is said
+    std::size_t argument = 0;
+    bool blockdev = false;
+  };
+
+  ckpt::Status read_arguments(const std::vector<std::string>& argv);
+  ckpt::Status find_drives();
+  ckpt::Status find_block_devices();
+  ckpt::Status add_block_device(const std::string& node, const std::string& name);
+  std::optional<std::size_t> find_node(const std::string& node) const;
+  ckpt::Status replace_blockdev(const QemuDisk& disk, std::size_t argument, const std::string& overlay);
+
+  std::string program_;
+  std::vector<Argument> arguments_;
+  std::vector<QemuDisk> disks_;
+  std::vector<Place> places_;
+};
+
+}  // namespace ckptd

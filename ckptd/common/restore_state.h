@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// A restore in progress, as RUN_DIR/restore/NAME/state.json keeps it across restarts of ckptd.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ckptd/common/json.h"
+#include "ckptd/common/process.h"
+
+namespace ckptd {
+
+struct RestoredDisk {
+  std::string name;      // as in the checkpoint
+  std::string overlay;   // local image
+  std::string node;      // block node of the overlay in QEMU; found over QMP
+  std::vector<std::string> server_argv;
+  ProcessId server;      // nbdkit
+  bool read_only = false;
+  bool streaming = false;
+  bool local = false;
+};
+
+struct RestoreState {
+  std::string name;      // the machine that runs now
+  std::string source;    // MACHINE@NUMBER
+  std::string mode;      // lazy, aggressive, full
+  std::string phase;     // see doc/control_protocol.md
+  std::string reason;
+  std::string holder;    // of the pin
+  ProcessId starter;     // the ckptctl that began it
+  ProcessId agent;
+  std::vector<std::string> agent_argv;
+  std::string agent_status;  // path
+  std::uint64_t agent_restarts = 0;
+  ProcessId qemu;
+  std::string qmp;
+  std::vector<RestoredDisk> disks;
+  std::uint64_t begun_ns = 0, running_ns = 0, local_ns = 0;  // CLOCK_REALTIME
+
+  std::string log_path(const std::string& directory) const { return directory + "/log"; }
+};
+
+Json to_json(const RestoreState& state);
+ckpt::Result<RestoreState> restore_from_json(const Json& json);
+ckpt::Result<RestoreState> load_restore(const std::string& directory);
+ckpt::Status save_restore(const std::string& directory, const RestoreState& state);
+
+}  // namespace ckptd

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/common/unix_socket.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace ckptd {
+
+using ckpt::Code;
+
+namespace {
+
+ckpt::Result<sockaddr_un> address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path))
+    return ckpt::make_error(Code::limit, "socket path " + path + " is longer than 107 bytes: choose a shorter --run-dir");
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+}  // namespace
+
+ckpt::Result<Fd> connect_unix(const std::string& path) {
+  CKPT_ASSIGN(auto address, address_of(path));
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd) return ckpt::system_error(errno, "socket");
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+    return ckpt::make_error(Code::unavailable, "nobody answers at " + path + " (" + std::strerror(errno) + ")");
+  return fd;
+}
+
+ckpt::Result<Fd> listen_unix(const std::string& path) {
+  CKPT_ASSIGN(auto address, address_of(path));
+  struct stat existing;
+  if (::lstat(path.c_str(), &existing) == 0) {
+    if (!S_ISSOCK(existing.st_mode))
+      return ckpt::make_error(Code::exists, path + " is there and is not a socket: move it away");
+    if (connect_unix(path).ok()) return ckpt::make_error(Code::busy, "another process already listens at " + path);
+    ::unlink(path.c_str());
+  }
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return ckpt::system_error(errno, "socket");
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+    return ckpt::system_error(errno, "bind " + path);
+  if (::chmod(path.c_str(), 0600) != 0 || ::listen(fd.get(), 64) != 0)
+    return ckpt::system_error(errno, "listen at " + path);
+  return fd;
+}
+
+ckpt::Status check_peer(int fd) {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return ckpt::system_error(errno, "SO_PEERCRED");
+  if (peer.uid != 0 && peer.uid != ::geteuid())
+    return ckpt::make_error(Code::refused, "user " + std::to_string(peer.uid) + " may not control ckptd: become root");
+  return {};
+}
+
+}  // namespace ckptd

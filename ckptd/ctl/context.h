@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "ckptd/common/control_client.h"
+#include "ckptd/common/json.h"
+#include "ckptd/common/paths.h"
+
+namespace ckptd {
+
+// What every command of ckptctl has.
+struct Context {
+  RunDir run_dir;
+  bool json = false;
+
+  // One request on a connection of its own.
+  ckpt::Result<Json> request(const Json& request, const std::function<bool(const Json&)>& more = {}) const;
+  // The answer on stdout, without "ok".
+  void print_json(Json answer) const;
+};
+
+// "NAME@POINT"; the point is empty when there is no '@'.
+struct Target {
+  std::string machine;
+  std::string point;
+};
+Target parse_target(const std::string& text);
+
+// Lines up columns, the first to the left and the others to the right.
+std::string format_table(const std::vector<std::vector<std::string>>& rows);
+
+// Replaces one line on stderr, when that is a terminal; otherwise prints it as a line of its own.
+void show_progress(const std::string& line);
+void end_progress();
+
+}  // namespace ckptd

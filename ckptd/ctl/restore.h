@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ckptd/common/qemu_command.h"
+#include "ckptd/common/qmp.h"
+#include "ckptd/common/restore_state.h"
+#include "ckptd/ctl/commands.h"
+
+namespace ckptd {
+
+// One restore from the pinned checkpoint to the running guest. What it has started is ended again when it fails.
+class Restore {
+ public:
+  Restore(const Context& context, const RestoreOptions& options) : context_(context), options_(options) {}
+
+  ckpt::Status run();
+
+ private:
+  struct Phase {
+    std::string name;
+    std::int64_t at_ms;
+  };
+
+  ckpt::Status begin();
+  ckpt::Status build();
+  ckpt::Status read_command();
+  ckpt::Status place_disks();
+  ckpt::Status make_overlay(const QemuDisk& disk, std::uint64_t size_bytes);
+  ckpt::Status start_agent();
+  ckpt::Status start_servers();
+  ckpt::Status start_qemu();
+  ckpt::Status connect_qemu();
+  ckpt::Status check_qemu();
+  ckpt::Status load_devices();
+  ckpt::Status let_run();
+  void set_guest_clock();
+  void give_up(const std::string& reason);
+  ckpt::Status report();
+  ckpt::Error died(const std::string& what) const;
+  void mark(const std::string& phase);
+  ckpt::Status save() { return save_restore(directory_, state_); }
+
+  const Context& context_;
+  const RestoreOptions& options_;
+
+  Json begun_;  // ckptd's answer
+  std::uint64_t number_ = 0;
+  std::string directory_;
+  RestoreState state_;
+  std::optional<QemuCommand> command_;
+  std::string qemu_, cwd_;
+  std::optional<Qmp> qmp_;
+  std::vector<std::string> made_files_;
+  std::vector<Phase> phases_;
+  std::int64_t begun_ms_ = 0;
+};
+
+}  // namespace ckptd

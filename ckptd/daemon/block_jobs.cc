@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/daemon/block_jobs.h"
+
+#include "ckptd/common/qmp.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+constexpr int qmp_limit_ms = 5'000;
+
+std::string job_name(const RestoredDisk& disk) { return "ckpt-stream-" + std::to_string(std::hash<std::string>{}(disk.name)); }
+
+bool has_job(const Json& jobs, const RestoredDisk& disk) {
+  for (const Json& job : jobs)
+    if (text_of(job, "device") == job_name(disk)) return true;
+  return false;
+}
+
+// The node whose image is the disk's overlay, with what QEMU says of it; null when there is none.
+Json find_overlay(const Json& nodes, const std::string& overlay) {
+  for (const Json& node : nodes)
+    if (text_of(node, "drv") == "qcow2" && text_of(node, "file") == overlay) return node;
+  return {};
+}
+
+ckpt::Result<Json> query_nodes(Qmp& qmp) { return qmp.execute("query-named-block-nodes", {{"flat", true}}); }
+
+}  // namespace
+
+ckpt::Status start_block_streams(RestoreState& state) {
+  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms));
+  CKPT_ASSIGN(Json jobs, qmp.execute("query-block-jobs"));
+  CKPT_ASSIGN(Json nodes, query_nodes(qmp));
+  for (auto& disk : state.disks) {
+    if (disk.local || has_job(jobs, disk)) continue;
+    Json node = find_overlay(nodes, disk.overlay);
+    if (node.is_null()) return make_error(Code::not_found, "QEMU has no block node of " + disk.overlay);
+    disk.node = text_of(node, "node-name");
+    auto started = qmp.execute("block-stream", {{"job-id", job_name(disk)}, {"device", disk.node}});
+    if (!started.ok()) return make_error(started.error().code, "disk " + disk.name + ": " + started.error().context);
+    disk.streaming = true;
+  }
+  return {};
+}
+
+ckpt::Result<bool> check_block_streams(RestoreState& state) {
+  auto connected = Qmp::connect(state.qmp, qmp_limit_ms);
+  if (!connected.ok()) return false;
+  Qmp qmp = connected.take();
+  CKPT_ASSIGN(Json jobs, qmp.execute("query-block-jobs"));
+  CKPT_ASSIGN(Json nodes, query_nodes(qmp));
+  bool changed = false;
+  for (auto& disk : state.disks) {
+    if (disk.local || has_job(jobs, disk)) continue;
+    Json node = find_overlay(nodes, disk.overlay);
+    if (!node.is_null() && !text_of(node, "backing_file").empty())
+      return make_error(Code::unavailable, "disk " + disk.name + ": its stream job has ended early and is started again");
+    disk.local = true;
+    disk.streaming = false;
+    changed = true;
+  }
+  return changed;
+}
+
+}  // namespace ckptd

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/daemon/control_server.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <chrono>
+
+#include "ckptd/common/line_channel.h"
+#include "ckptd/common/unix_socket.h"
+#include "ckptd/daemon/log.h"
+#include "ckptd/daemon/verbs.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+constexpr unsigned connection_limit = 64;
+constexpr int stop_check_ms = 200;
+
+}  // namespace
+
+ControlServer::~ControlServer() {
+  if (thread_.joinable()) thread_.join();
+  // Connection threads look for the stop themselves.
+  while (connections_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  if (listener_) ::unlink(daemon_.run_dir().control_socket().c_str());
+}
+
+ckpt::Status ControlServer::start() {
+  CKPT_ASSIGN(listener_, listen_unix(daemon_.run_dir().control_socket()));
+  thread_ = std::thread([this] { accept_loop(); });
+  return {};
+}
+
+void ControlServer::accept_loop() {
+  while (!daemon_.stopping()) {
+    pollfd entry{listener_.get(), POLLIN, 0};
+    if (::poll(&entry, 1, stop_check_ms) <= 0) continue;
+    Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!fd) continue;
+    auto allowed = check_peer(fd.get());
+    if (allowed.ok() && connections_ >= connection_limit)
+      allowed = make_error(Code::busy, "ckptd serves 64 connections already: try again later");
+    if (!allowed.ok()) {
+      (void)LineChannel(std::move(fd), json_line_limit_bytes).write_line(dump(error_answer(allowed.error())));
+      continue;
+    }
+    ++connections_;
+    std::thread([this, taken = std::move(fd)]() mutable {
+      serve(std::move(taken));
+      --connections_;
+    }).detach();
+  }
+}
+
+void ControlServer::serve(Fd fd) {
+  LineChannel channel(std::move(fd), json_line_limit_bytes);
+  while (!daemon_.stopping()) {
+    pollfd entry{channel.fd(), POLLIN, 0};
+    if (!channel.has_buffered() && ::poll(&entry, 1, stop_check_ms) == 0) continue;
+    auto line = channel.read_line(stop_check_ms);
+    if (!line.ok()) {
+      (void)channel.write_line(dump(error_answer(line.error())));
+      return;
+    }
+    if (!*line) return;
+    auto request = parse_object(**line);
+    if (!request.ok()) {
+      (void)channel.write_line(dump(error_answer(request.error())));
+      return;
+    }
+    Verbs::Reply reply{[&](Json answer) {
+                         answer["ok"] = true;
+                         answer["more"] = true;
+                         return channel.write_line(dump(answer)).ok();
+                       },
+                       [&] { return channel.peer_closed() || daemon_.stopping(); }};
+    auto answer = Verbs(daemon_, supervisor_).handle(*request, reply);
+    Json json = answer.ok() ? *answer : error_answer(answer.error());
+    if (answer.ok()) json["ok"] = true;
+    if (!channel.write_line(dump(json)).ok()) return;
+  }
+}
+
+}  // namespace ckptd

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <atomic>
+#include <thread>
+
+#include "ckpt/result.h"
+#include "ckptd/common/fd.h"
+#include "ckptd/daemon/daemon.h"
+#include "ckptd/daemon/supervisor.h"
+
+namespace ckptd {
+
+// Serves doc/control_protocol.md: one thread accepts, one more per connection.
+class ControlServer {
+ public:
+  ControlServer(Daemon& daemon, Supervisor& supervisor) : daemon_(daemon), supervisor_(supervisor) {}
+  ~ControlServer();
+
+  ckpt::Status start();
+
+ private:
+  void accept_loop();
+  void serve(Fd fd);
+
+  Daemon& daemon_;
+  Supervisor& supervisor_;
+  Fd listener_;
+  std::atomic<unsigned> connections_{0};
+  std::thread thread_;
+};
+
+}  // namespace ckptd

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/daemon/daemon.h"
+
+#include <set>
+
+#include "ckpt/env.h"
+#include "ckptd/common/point.h"
+#include "ckptd/common/process.h"
+#include "ckptd/common/text.h"
+#include "ckptd/daemon/log.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+ckpt::Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
+  CKPT_TRY(make_directories(options.run_dir.path));
+  CKPT_TRY(make_directories(options.run_dir.restores()));
+  CKPT_TRY(make_directories(options.store_path));
+  // Agents and disk servers run elsewhere and outlive this process: they get whole paths.
+  CKPT_ASSIGN(options.run_dir.path, absolute_path(options.run_dir.path));
+  CKPT_ASSIGN(options.store_path, absolute_path(options.store_path));
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(options)));
+  ckpt::StoreOptions store_options;
+  store_options.create = true;
+  CKPT_ASSIGN(daemon->store_, ckpt::Store::open(ckpt::Env::system(), daemon->options_.store_path, store_options));
+  std::vector<std::string> complaints;
+  CKPT_ASSIGN(auto records, daemon->files_.load(complaints));
+  for (const auto& complaint : complaints) log_line("left alone: " + complaint);
+  for (const auto& [name, record] : records) {
+    daemon->records_[name] = record;
+    if (!record.is_protected) continue;
+    if (auto status = daemon->start_machine(name, record); !status.ok()) log_line(name + ": " + status.error().message());
+  }
+  return daemon;
+}
+
+ckpt::Status Daemon::start_machine(const std::string& name, const Record& record) {
+  Machine::Hooks hooks;
+  hooks.store_full = [this] { request_room(); };
+  hooks.store_failed = [this](const std::string& reason) { request_stop(true, "the store must be opened again: " + reason); };
+  auto machine = std::make_shared<Machine>(*store_, options_.run_dir, name, record.config, record.policy, std::move(hooks));
+  CKPT_TRY(machine->start());
+  machines_[name] = std::move(machine);
+  return {};
+}
+
+std::shared_ptr<Machine> Daemon::machine(const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  auto it = machines_.find(name);
+  return it == machines_.end() ? nullptr : it->second;
+}
+
+std::map<std::string, Record> Daemon::records() const {
+  std::lock_guard lock(mutex_);
+  return records_;
+}
+
+std::vector<std::string> Daemon::names() const {
+  std::set<std::string> names;
+  for (const auto& info : store_->machines()) names.insert(info.name);
+  std::lock_guard lock(mutex_);
+  for (const auto& [name, record] : records_) names.insert(name);
+  return {names.begin(), names.end()};
+}
+
+ckpt::Result<Policy> Daemon::protect(const std::string& name, const Json& config, const Json& policy) {
+  CKPT_TRY(check_machine_name(name));
+  if (name == "ckptd") return make_error(Code::invalid, "'ckptd' cannot name a machine: its sockets would be ckptd's own");
+  std::lock_guard lock(mutex_);
+  if (stop_) return make_error(Code::unavailable, "ckptd is stopping");
+  auto known = records_.find(name);
+  Record record = known == records_.end() ? Record{Json::object(), options_.policy, true} : known->second;
+  record.is_protected = true;
+  if (config.is_object()) record.config = config;
+  if (policy.is_object()) {
+    CKPT_ASSIGN(record.policy, policy_from_json(policy, record.policy));
+  }
+  CKPT_TRY(files_.save(name, record));
+  records_[name] = record;
+  auto machine = machines_.find(name);
+  if (machine == machines_.end()) {
+    CKPT_TRY(start_machine(name, record));
+    log_line(name + ": protected, waiting at " + options_.run_dir.stream_socket(name));
+  } else {
+    machine->second->set_config(record.config);
+    machine->second->set_policy(record.policy);
+  }
+  return record.policy;
+}
+
+ckpt::Status Daemon::unprotect(const std::string& name) {
+  std::shared_ptr<Machine> machine;
+  {
+    std::lock_guard lock(mutex_);
+    auto known = records_.find(name);
+    if (known == records_.end() || !known->second.is_protected)
+      return make_error(Code::not_found, "'" + name + "' is not protected: see 'ckptctl status'");
+    Record record = known->second;
+    record.is_protected = false;
+    CKPT_TRY(files_.save(name, record));
+    known->second = record;
+    machine = take_machine(name);
+  }
+  // Without the lock: the machine's thread may be in a hook that takes it.
+  if (machine) machine->stop();
+  log_line(name + ": no longer protected; its checkpoints stay");
+  return {};
+}
+
+ckpt::Status Daemon::forget(const std::string& name) {
+  if (auto running = machine(name); running && running->status().connected)
+    return make_error(Code::busy, "'" + name + "' is connected: stop it, or 'ckptctl unprotect " + name + "' first");
+  bool stored = false;
+  for (const auto& info : store_->machines()) stored = stored || info.name == name;
+  std::shared_ptr<Machine> machine;
+  {
+    std::lock_guard lock(mutex_);
+    if (!stored && !records_.contains(name))
+      return make_error(Code::not_found, "no machine is named '" + name + "': see 'ckptctl status'");
+    if (stored) CKPT_TRY(store_->forget_machine(name));
+    machine = take_machine(name);
+    files_.remove(name);
+    records_.erase(name);
+  }
+  if (machine) machine->stop();
+  log_line(name + ": forgotten");
+  return {};
+}
+
+std::shared_ptr<Machine> Daemon::take_machine(const std::string& name) {
+  auto running = machines_.find(name);
+  if (running == machines_.end()) return nullptr;
+  auto machine = std::move(running->second);
+  machines_.erase(running);
+  return machine;
+}
+
+ckpt::Result<Policy> Daemon::set_policy(const std::string& name, const Json& policy) {
+  std::lock_guard lock(mutex_);
+  auto known = records_.find(name);
+  if (known == records_.end()) return make_error(Code::not_found, "no machine is named '" + name + "': 'ckptctl protect " + name + "' first");
+  Record record = known->second;
+  CKPT_ASSIGN(record.policy, policy_from_json(policy, record.policy));
+  CKPT_TRY(files_.save(name, record));
+  known->second = record;
+  if (auto machine = machines_.find(name); machine != machines_.end()) machine->second->set_policy(record.policy);
+  return record.policy;
+}
+
+ckpt::Result<ckpt::CheckpointInfo> Daemon::resolve(const std::string& machine, const std::string& point) const {
+  CKPT_TRY(check_machine_name(machine));
+  auto kept = store_->checkpoints(machine);
+  if (!kept.ok()) {
+    if (kept.error().code != Code::not_found) return kept.error();
+    return make_error(Code::not_found, "no machine named '" + machine + "' has checkpoints: see 'ckptctl status'");
+  }
+  return resolve_point(machine, point, *kept);
+}
+
+ckpt::Status Daemon::check_not_running(const std::string& name) const {
+  auto running = machine(name);
+  if (running && running->status().connected)
+    return make_error(Code::busy, "'" + name + "' runs: stop it first, or restore beside it with --as NEWNAME");
+  ProcessId process = read_pid_file(run_dir().pid_file(name));
+  if (alive(process))
+    return make_error(Code::busy, "'" + name + "' runs as process " + std::to_string(process.pid) + ": stop it first, or restore beside it with --as NEWNAME");
+  return {};
+}
+
+void Daemon::request_room() {
+  std::lock_guard lock(mutex_);
+  room_wanted_ = true;
+  changed_.notify_all();
+}
+
+void Daemon::wait_for_chores(int time_limit_ms) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, std::chrono::milliseconds(time_limit_ms), [this] { return room_wanted_ || stop_; });
+  room_wanted_ = false;
+}
+
+void Daemon::request_stop(bool restart, const std::string& reason) {
+  std::lock_guard lock(mutex_);
+  if (stop_) return;
+  log_line(std::string(restart ? "starting again: " : "stopping: ") + reason);
+  stop_ = true;
+  restart_ = restart;
+  changed_.notify_all();
+}
+
+bool Daemon::wait_for_stop() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return stop_; });
+  return restart_;
+}
+
+bool Daemon::stopping() const {
+  std::lock_guard lock(mutex_);
+  return stop_;
+}
+
+void Daemon::stop_machines() {
+  std::map<std::string, std::shared_ptr<Machine>> machines;
+  {
+    std::lock_guard lock(mutex_);
+    machines.swap(machines_);
+  }
+  for (auto& [name, machine] : machines) machine->stop();
+}
+
+}  // namespace ckptd

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// The store and the machines that are protected in it. Everything here may be called from any thread.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "ckpt/store.h"
+#include "ckptd/daemon/machine.h"
+#include "ckptd/daemon/records.h"
+
+namespace ckptd {
+
+class Daemon {
+ public:
+  struct Options {
+    std::string store_path;
+    RunDir run_dir;
+    Policy policy;  // of machines that bring none
+    std::string program;
+  };
+
+  static ckpt::Result<std::unique_ptr<Daemon>> open(Options options);
+
+  ckpt::Store& store() { return *store_; }
+  const Options& options() const { return options_; }
+  const RunDir& run_dir() const { return options_.run_dir; }
+
+  std::shared_ptr<Machine> machine(const std::string& name) const;  // null: not protected
+  std::map<std::string, Record> records() const;
+  // Machines of the store and machines that are protected; sorted.
+  std::vector<std::string> names() const;
+
+  // Makes the machine known and listens for it; config and policy replace what was there when they are not null.
+  ckpt::Result<Policy> protect(const std::string& name, const Json& config, const Json& policy);
+  ckpt::Status unprotect(const std::string& name);
+  ckpt::Status forget(const std::string& name);
+  ckpt::Result<Policy> set_policy(const std::string& name, const Json& policy);
+
+  ckpt::Result<ckpt::CheckpointInfo> resolve(const std::string& machine, const std::string& point) const;
+  // ok when no QEMU runs under this name: none connected, and none of its pid file alive.
+  ckpt::Status check_not_running(const std::string& name) const;
+
+  // Room is wanted: whoever waits in wait_for_chores() goes to work at once.
+  void request_room();
+  void wait_for_chores(int time_limit_ms);
+
+  void request_stop(bool restart, const std::string& reason);
+  // Blocks until request_stop(); true: start again.
+  bool wait_for_stop();
+  bool stopping() const;
+  void stop_machines();
+
+ private:
+  explicit Daemon(Options options) : options_(std::move(options)), files_(options_.store_path) {}
+  ckpt::Status start_machine(const std::string& name, const Record& record);
+  std::shared_ptr<Machine> take_machine(const std::string& name);  // mutex_ is held
+
+  const Options options_;
+  std::unique_ptr<ckpt::Store> store_;
+  Records files_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, Record> records_;
+  std::map<std::string, std::shared_ptr<Machine>> machines_;
+  bool room_wanted_ = false;
+  bool stop_ = false, restart_ = false;
+};
+
+}  // namespace ckptd

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/daemon/housekeeper.h"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "ckptd/common/clock.h"
+#include "ckptd/daemon/log.h"
+
+namespace ckptd {
+
+namespace {
+
+constexpr int round_ms = 5000;
+constexpr int nice_level = 15;
+
+}  // namespace
+
+Housekeeper::Housekeeper(Daemon& daemon) : daemon_(daemon), thread_([this] { run(); }) {}
+
+Housekeeper::~Housekeeper() { thread_.join(); }
+
+void Housekeeper::run() {
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), nice_level);
+  while (!daemon_.stopping()) {
+    if (!daemon_.store().stats().damaged) {
+      for (const auto& [name, record] : daemon_.records()) thin(name, record.policy);
+      collect();
+    }
+    daemon_.wait_for_chores(round_ms);
+  }
+}
+
+void Housekeeper::thin(const std::string& machine, const Policy& policy) {
+  auto kept = daemon_.store().checkpoints(machine);
+  if (!kept.ok()) return;
+  auto numbers = expired(policy, *kept, wall_clock_ns());
+  if (numbers.empty()) return;
+  auto removed = daemon_.store().remove(machine, numbers);
+  // busy: one was pinned meanwhile; the next round does without it.
+  if (!removed.ok() && removed.error().code != ckpt::Code::busy) log_line(machine + ": retention: " + removed.error().message());
+}
+
+void Housekeeper::collect() {
+  while (!daemon_.stopping()) {
+    auto given_back = daemon_.store().collect();
+    if (!given_back.ok()) log_line("reclaiming space: " + given_back.error().message());
+    if (!given_back.ok() || *given_back == 0) return;
+  }
+}
+
+}  // namespace ckptd

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <thread>
+
+#include "ckptd/daemon/daemon.h"
+
+namespace ckptd {
+
+// Lets go what retention no longer keeps and gives its space back, behind the captures, at low priority.
+class Housekeeper {
+ public:
+  explicit Housekeeper(Daemon& daemon);
+  ~Housekeeper();
+
+ private:
+  void run();
+  void thin(const std::string& machine, const Policy& policy);
+  void collect();
+
+  Daemon& daemon_;
+  std::thread thread_;
+};
+
+}  // namespace ckptd

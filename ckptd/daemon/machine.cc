@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/daemon/machine.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "ckptd/common/clock.h"
+#include "ckptd/common/text.h"
+#include "ckptd/common/unix_socket.h"
+#include "ckptd/daemon/log.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+constexpr std::size_t connection_limit = 8;
+constexpr std::int64_t stall_limit_ms = 30'000;
+constexpr std::int64_t full_retry_ms = 2'000;
+constexpr std::uint64_t full_headroom_bytes = 64ull << 20;
+constexpr std::size_t receive_bytes = 1 << 20;
+
+bool zero(const std::array<std::uint8_t, 16>& bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](std::uint8_t byte) { return byte == 0; });
+}
+
+}  // namespace
+
+Machine::Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Json config, Policy policy, Hooks hooks)
+    : store_(store),
+      name_(std::move(name)),
+      socket_path_(run_dir.stream_socket(name_)),
+      hooks_(std::move(hooks)),
+      config_(std::move(config)),
+      policy_(std::move(policy)) {
+  if (auto kept = store_.checkpoints(name_); kept.ok() && !kept->empty()) status_.newest_wall_clock_ns = kept->back().wall_clock_ns;
+}
+
+Machine::~Machine() { stop(); }
+
+void Machine::stop() {
+  if (stopping_.exchange(true)) return;
+  wake();
+  if (thread_.joinable()) thread_.join();
+  if (listener_) ::unlink(socket_path_.c_str());
+}
+
+ckpt::Status Machine::start() {
+  CKPT_ASSIGN(listener_, listen_unix(socket_path_));
+  wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_) return ckpt::system_error(errno, "eventfd");
+  damaged_ = store_.stats().damaged;
+  if (damaged_) set_state("store damaged", "the store's journal is damaged: checkpoints can be read and restored, nothing is written");
+  thread_ = std::thread([this] { run(); });
+  return {};
+}
+
+void Machine::wake() {
+  std::uint64_t one = 1;
+  if (wake_) (void)!::write(wake_.get(), &one, sizeof(one));
+}
+
+void Machine::run() {
+  std::vector<pollfd> entries;
+  while (!stopping_) {
+    bool accepting = full_until_ms_ == 0 && connections_.size() < connection_limit && !damaged_;
+    entries.assign({{wake_.get(), POLLIN, 0}, {accepting ? listener_.get() : -1, POLLIN, 0}});
+    for (auto& connection : connections_) {
+      bool sending = !connection.receiver->output().empty();
+      entries.push_back({connection.fd.get(), static_cast<short>(POLLIN | (sending ? POLLOUT : 0)), 0});
+    }
+    if (::poll(entries.data(), entries.size(), wait_ms()) < 0 && errno != EINTR) break;
+    if (entries[0].revents) {
+      std::uint64_t count;
+      (void)!::read(wake_.get(), &count, sizeof(count));
+    }
+    std::size_t index = 2;
+    for (auto& connection : connections_) {
+      if (entries[index].revents & (POLLIN | POLLHUP | POLLERR)) receive(connection);
+      check_stall(connection);
+      ++index;
+    }
+    // A connection that ends has been noticed before another one is let in.
+    if (entries[1].revents) accept_one();
+    pace();
+    for (auto& connection : connections_) send_output(connection);
+    if (active_ && active_->over) active_ = nullptr;
+    connections_.remove_if([](const Connection& connection) { return connection.over; });
+    if (full_until_ms_ != 0) retry_full();
+  }
+  connections_.clear();
+  active_ = nullptr;
+  fail_requests(make_error(Code::unavailable, "ckptd is stopping"));
+}
+
+int Machine::wait_ms() const {
+  std::int64_t now_ms = monotonic_ms(), until_ms = now_ms + 1000;
+  // When a take is due and not possible, the next message decides; asking again and again would not help.
+  if (active_ && next_take_ms_ > now_ms) until_ms = std::min(until_ms, next_take_ms_);
+  if (full_until_ms_ != 0) until_ms = std::min(until_ms, std::max(now_ms, full_until_ms_));
+  return static_cast<int>(until_ms - now_ms);
+}
+
+void Machine::accept_one() {
+  Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd || !check_peer(fd.get()).ok()) return;
+  auto& connection = connections_.emplace_back();
+  connection.fd = std::move(fd);
+  connection.last_bytes_ms = monotonic_ms();
+  ckpt::StreamReceiver::Options options;
+  options.machine = name_;
+  {
+    std::lock_guard lock(mutex_);
+    options.interval_ms = policy_.interval_ms;
+    options.config = dump(config_);
+  }
+  ckpt::StreamReceiver::Events events;
+  events.hello = [this, &connection](const ckpt::StreamHello& hello) { return on_hello(connection, hello); };
+  events.committed = [this](const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) { on_committed(info, figures); };
+  events.state = [this](ckpt::CaptureState state, std::uint64_t remaining, const std::string& reason) { on_state(state, remaining, reason); };
+  connection.receiver = ckpt::StreamReceiver::create(store_, std::move(options), std::move(events));
+}
+
+ckpt::Status Machine::on_hello(Connection& connection, const ckpt::StreamHello& hello) {
+  if (active_)
+    return make_error(Code::refused, "a machine named '" + name_ + "' is connected already: give this one a name of its own, or stop the other");
+  auto machines = store_.machines();
+  auto known = std::find_if(machines.begin(), machines.end(), [&](const ckpt::MachineInfo& info) { return info.name == name_; });
+  if (known == machines.end()) {
+    CKPT_TRY(store_.add_machine(name_, hello.uuid));
+  } else if (known->uuid != hello.uuid && !zero(known->uuid) && !zero(hello.uuid)) {
+    return make_error(Code::refused, "'" + name_ + "' is in the store with UUID " + hex(known->uuid) + ", this machine has " + hex(hello.uuid) +
+                                         ": give it another name, or 'ckptctl forget " + name_ + "' first");
+  }
+  active_ = &connection;
+  connection.greeted = true;
+  next_take_ms_ = monotonic_ms();
+  {
+    std::lock_guard lock(mutex_);
+    status_.connected = true;
+    status_.qemu_version = hello.qemu_version;
+    status_.machine_type = hello.machine_type;
+    status_.base = hello.base;
+  }
+  set_state("copying", "");
+  log_line(name_ + ": connected, QEMU " + hello.qemu_version + ", " + hello.machine_type +
+           (hello.base.empty() ? "" : ", restored from " + hello.base));
+  return {};
+}
+
+void Machine::on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
+  std::lock_guard lock(mutex_);
+  if (status_.figures.epochs_total() == 0) log_line(name_ + ": first checkpoint of this run is durable: " + name_ + "@" + std::to_string(info.id.number));
+  status_.figures.add(figures);
+  status_.newest_wall_clock_ns = info.wall_clock_ns;
+  status_.remaining_bytes = 0;
+  for (auto* request : requests_) {
+    if (request->epoch != info.id.number) continue;
+    request->checkpoint = info;
+    request->done = true;
+  }
+  changed_.notify_all();
+}
+
+void Machine::on_state(ckpt::CaptureState state, std::uint64_t remaining_bytes, const std::string& reason) {
+  {
+    std::lock_guard lock(mutex_);
+    status_.remaining_bytes = remaining_bytes;
+  }
+  switch (state) {
+    case ckpt::CaptureState::copying: set_state("copying", reason); break;
+    case ckpt::CaptureState::capturing: set_state("capturing", reason); break;
+    case ckpt::CaptureState::suspended:
+      set_state("suspended", reason);
+      log_line(name_ + ": capture is suspended: " + reason);
+      fail_requests(make_error(Code::unavailable, "capture of '" + name_ + "' is suspended: " + reason));
+      break;
+  }
+}
+
+void Machine::receive(Connection& connection) {
+  static thread_local std::vector<std::uint8_t> buffer(receive_bytes);
+  ssize_t got = ::recv(connection.fd.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got <= 0) {
+    end(connection, make_error(Code::unavailable, "QEMU has closed the connection"));
+    return;
+  }
+  auto status = connection.receiver->feed({buffer.data(), static_cast<std::size_t>(got)});
+  // After feed(): a commit in it takes its time, which is not the peer's.
+  connection.last_bytes_ms = monotonic_ms();
+  if (!status.ok()) end(connection, status.error());
+}
+
+void Machine::send_output(Connection& connection) {
+  auto& output = connection.receiver->output();
+  if (output.empty() || connection.over) return;
+  ssize_t put = ::send(connection.fd.get(), output.data(), output.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (put > 0) output.erase(output.begin(), output.begin() + put);
+  else if (errno != EAGAIN && errno != EINTR) end(connection, make_error(Code::unavailable, "QEMU has closed the connection"));
+}
+
+void Machine::check_stall(Connection& connection) {
+  bool within = connection.receiver->missing_bytes() > 0 || !connection.greeted || !connection.receiver->output().empty();
+  if (connection.over || !within || monotonic_ms() - connection.last_bytes_ms < stall_limit_ms) return;
+  end(connection, make_error(Code::protocol, "the client has stalled for 30 s inside a message: the connection is cut"));
+}
+
+void Machine::pace() {
+  if (!active_ || active_->over) return;
+  std::int64_t now_ms = monotonic_ms();
+  std::lock_guard lock(mutex_);
+  bool wanted = std::any_of(requests_.begin(), requests_.end(), [](const Request* request) { return request->epoch == 0 && !request->done; });
+  next_take_ms_ = std::min(next_take_ms_, now_ms + policy_.interval_ms);
+  if (now_ms < next_take_ms_ && !wanted) return;
+  std::uint64_t epoch = active_->receiver->open_epoch();
+  if (!active_->receiver->take()) return;
+  for (auto* request : requests_)
+    if (request->epoch == 0) request->epoch = epoch;
+  // The rhythm is kept when the last epoch was in time; when it was late, the interval has stretched and starts anew.
+  next_take_ms_ = std::max(next_take_ms_ + policy_.interval_ms, now_ms + std::min<std::int64_t>(policy_.interval_ms, 25));
+}
+
+void Machine::end(Connection& connection, const ckpt::Error& error) {
+  if (connection.over) return;
+  send_output(connection);
+  connection.over = true;
+  bool was_active = &connection == active_;
+  if (!was_active) {
+    log_line(name_ + ": a connection was refused: " + error.message());
+    if (error.code != Code::no_space && error.code != Code::io) return;
+  } else {
+    active_ = nullptr;
+    log_line(name_ + ": disconnected: " + error.message());
+    std::lock_guard lock(mutex_);
+    status_.connected = false;
+    if (error.code != Code::unavailable) ++status_.failures;
+  }
+  fail_requests(make_error(Code::unavailable, "the connection of '" + name_ + "' ended before the checkpoint was durable: " + error.message()));
+  set_state("waiting", error.code == Code::unavailable ? "" : error.message());
+  if (error.code == Code::no_space) enter_full(error);
+  if (error.code == Code::io && hooks_.store_failed) hooks_.store_failed(error.message());
+}
+
+void Machine::enter_full(const ckpt::Error& error) {
+  full_until_ms_ = monotonic_ms() + full_retry_ms;
+  full_free_bytes_ = store_.stats().free_bytes;
+  set_state("store full", "the store's disk is full: older checkpoints are whole; free space or remove checkpoints, capture resumes alone (" +
+                              error.message() + ")");
+  log_line(name_ + ": the store is full, capture has stopped");
+  if (hooks_.store_full) hooks_.store_full();
+}
+
+void Machine::retry_full() {
+  if (monotonic_ms() < full_until_ms_) return;
+  std::uint64_t free_bytes = store_.stats().free_bytes;
+  if (free_bytes < full_free_bytes_ + full_headroom_bytes && free_bytes < 4 * full_headroom_bytes) {
+    full_until_ms_ = monotonic_ms() + full_retry_ms;
+    if (hooks_.store_full) hooks_.store_full();
+    return;
+  }
+  full_until_ms_ = 0;
+  log_line(name_ + ": the store has room again (" + format_size(free_bytes) + "), capture may resume");
+  set_state("waiting", "");
+}
+
+void Machine::set_state(const std::string& state, const std::string& reason) {
+  std::lock_guard lock(mutex_);
+  if (status_.state != state && state == "capturing") log_line(name_ + ": capturing");
+  status_.state = state;
+  status_.reason = reason;
+}
+
+void Machine::fail_requests(const ckpt::Error& error) {
+  std::lock_guard lock(mutex_);
+  for (auto* request : requests_) {
+    if (request->done) continue;
+    request->error = error;
+    request->done = true;
+  }
+  changed_.notify_all();
+}
+
+ckpt::Result<ckpt::CheckpointInfo> Machine::take_now(std::uint64_t time_limit_ms) {
+  Request request;
+  std::unique_lock lock(mutex_);
+  if (!status_.connected)
+    return make_error(Code::unavailable, "'" + name_ + "' is not connected (" + status_.state + "): is its QEMU running?");
+  requests_.push_back(&request);
+  wake();
+  changed_.wait_for(lock, std::chrono::milliseconds(time_limit_ms), [&] { return request.done; });
+  requests_.remove(&request);
+  if (!request.done)
+    return make_error(Code::unavailable, "no checkpoint of '" + name_ + "' within " + format_duration_ms(time_limit_ms) + " (" + status_.state + ")");
+  if (request.error) return *request.error;
+  return request.checkpoint;
+}
+
+MachineStatus Machine::status() const {
+  std::lock_guard lock(mutex_);
+  return status_;
+}
+
+Policy Machine::policy() const {
+  std::lock_guard lock(mutex_);
+  return policy_;
+}
+
+void Machine::set_policy(const Policy& policy) {
+  {
+    std::lock_guard lock(mutex_);
+    policy_ = policy;
+  }
+  wake();
+}
+
+Json Machine::config() const {
+  std::lock_guard lock(mutex_);
+  return config_;
+}
+
+void Machine::set_config(const Json& config) {
+  std::lock_guard lock(mutex_);
+  config_ = config;
+}
+
+}  // namespace ckptd

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// One protected machine: its stream socket, the connection of its QEMU, and the pace of its checkpoints. One thread each.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ckpt/store.h"
+#include "ckpt/stream.h"
+#include "ckptd/common/fd.h"
+#include "ckptd/common/json.h"
+#include "ckptd/common/paths.h"
+#include "ckptd/common/policy.h"
+#include "ckptd/daemon/figures.h"
+
+namespace ckptd {
+
+struct MachineStatus {
+  std::string state = "waiting";
+  std::string reason;
+  bool connected = false;
+  std::uint64_t remaining_bytes = 0;
+  std::uint64_t newest_wall_clock_ns = 0;  // 0: no checkpoint
+  std::uint64_t failures = 0;              // connections that ended with an error
+  std::string qemu_version, machine_type, base;
+  Figures figures;
+};
+
+class Machine {
+ public:
+  struct Hooks {
+    std::function<void()> store_full;               // room is wanted
+    std::function<void(const std::string&)> store_failed;  // it refuses writes until it is opened again
+  };
+
+  Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Json config, Policy policy, Hooks hooks);
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  // Listens and starts the thread.
+  ckpt::Status start();
+  // Ends the connection; what is not committed is lost to the store, not to QEMU. Once, by one thread.
+  void stop();
+
+  const std::string& name() const { return name_; }
+  MachineStatus status() const;
+  Policy policy() const;
+  void set_policy(const Policy& policy);
+  Json config() const;
+  // Counts from the next connection on.
+  void set_config(const Json& config);
+
+  // Takes a checkpoint as soon as possible and waits until it is durable. unavailable: not connected, or not in time.
+  ckpt::Result<ckpt::CheckpointInfo> take_now(std::uint64_t time_limit_ms);
+
+ private:
+  struct Connection {
+    Fd fd;
+    std::unique_ptr<ckpt::StreamReceiver> receiver;
+    std::int64_t last_bytes_ms = 0;
+    bool greeted = false;  // HELLO accepted: this is the machine
+    bool over = false;
+  };
+  struct Request {
+    std::uint64_t epoch = 0;  // 0: not yet taken
+    bool done = false;
+    std::optional<ckpt::Error> error;
+    ckpt::CheckpointInfo checkpoint;
+  };
+
+  void run();
+  int wait_ms() const;
+  void accept_one();
+  void receive(Connection& connection);
+  void send_output(Connection& connection);
+  void check_stall(Connection& connection);
+  void pace();
+  void end(Connection& connection, const ckpt::Error& error);
+  ckpt::Status on_hello(Connection& connection, const ckpt::StreamHello& hello);
+  void on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures);
+  void on_state(ckpt::CaptureState state, std::uint64_t remaining_bytes, const std::string& reason);
+  void fail_requests(const ckpt::Error& error);
+  void set_state(const std::string& state, const std::string& reason);
+  void enter_full(const ckpt::Error& error);
+  void retry_full();
+  void wake();
+
+  ckpt::Store& store_;
+  const std::string name_;
+  const std::string socket_path_;
+  const Hooks hooks_;
+
+  Fd listener_, wake_;
+  std::list<Connection> connections_;  // of the thread
+  Connection* active_ = nullptr;
+  bool damaged_ = false;  // the store is read-only
+  std::int64_t next_take_ms_ = 0;
+  std::int64_t full_until_ms_ = 0;  // 0: not full
+  std::uint64_t full_free_bytes_ = 0;
+
+  mutable std::mutex mutex_;  // of what follows
+  std::condition_variable changed_;
+  Json config_;
+  Policy policy_;
+  MachineStatus status_;
+  std::list<Request*> requests_;
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+}  // namespace ckptd

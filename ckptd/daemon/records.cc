@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/daemon/records.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "ckptd/common/paths.h"
+#include "ckptd/common/text.h"
+
+namespace ckptd {
+
+namespace {
+
+constexpr std::string_view suffix = ".json";
+
+ckpt::Result<Record> read_record(const std::string& path) {
+  CKPT_ASSIGN(Json json, read_json_file(path));
+  Record record;
+  if (auto config = json.find("config"); config != json.end() && config->is_object()) record.config = *config;
+  CKPT_ASSIGN(record.policy, policy_from_json(json.value("policy", Json::object()), Policy{}));
+  record.is_protected = json.value("protected", Json(true)) == Json(true);
+  return record;
+}
+
+}  // namespace
+
+ckpt::Result<std::map<std::string, Record>> Records::load(std::vector<std::string>& complaints) const {
+  CKPT_TRY(make_directories(directory_));
+  std::map<std::string, Record> records;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_, error)) {
+    std::string file = entry.path().filename();
+    if (!file.ends_with(suffix)) continue;
+    std::string machine = file.substr(0, file.size() - suffix.size());
+    if (!check_machine_name(machine).ok()) continue;
+    auto record = read_record(entry.path());
+    if (record.ok()) records.emplace(machine, record.take());
+    else complaints.push_back(record.error().context);
+  }
+  if (error) return ckpt::system_error(error.value(), directory_);
+  return records;
+}
+
+ckpt::Status Records::save(const std::string& machine, const Record& record) const {
+  return write_json_file(directory_ + "/" + machine + std::string(suffix),
+                         {{"config", record.config}, {"policy", policy_to_json(record.policy)}, {"protected", record.is_protected}}, true);
+}
+
+void Records::remove(const std::string& machine) const { ::unlink((directory_ + "/" + machine + std::string(suffix)).c_str()); }
+
+}  // namespace ckptd

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "ckptd/common/json.h"
+#include "ckptd/common/policy.h"
+
+namespace ckptd {
+
+// What ckptd knows of a machine beside its checkpoints.
+struct Record {
+  Json config = Json::object();
+  Policy policy;
+  bool is_protected = true;
+};
+
+// STORE/machines/NAME.json, one file a machine.
+class Records {
+ public:
+  explicit Records(const std::string& store_path) : directory_(store_path + "/machines") {}
+
+  // Files that cannot be read are named in `complaints` and left alone.
+  ckpt::Result<std::map<std::string, Record>> load(std::vector<std::string>& complaints) const;
+  ckpt::Status save(const std::string& machine, const Record& record) const;
+  void remove(const std::string& machine) const;
+
+ private:
+  std::string directory_;
+};
+
+}  // namespace ckptd

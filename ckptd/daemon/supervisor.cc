@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/daemon/supervisor.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "ckptd/common/clock.h"
+#include "ckptd/common/text.h"
+#include "ckptd/daemon/block_jobs.h"
+#include "ckptd/daemon/log.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+constexpr auto step_interval = std::chrono::milliseconds(100);
+constexpr std::int64_t query_interval_ms = 500;
+constexpr std::int64_t backoff_first_ms = 100;
+constexpr std::int64_t backoff_largest_ms = 5'000;
+
+bool under_way(const RestoreState& state) { return state.phase == "starting" || state.phase == "running" || state.phase == "streaming"; }
+
+std::vector<std::string> directories_in(const std::string& path) {
+  std::vector<std::string> found;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(path, error))
+    if (entry.is_directory(error)) found.push_back(entry.path());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+void remove_server_socket(const RestoredDisk& disk) {
+  auto flag = std::find(disk.server_argv.begin(), disk.server_argv.end(), "-U");
+  if (flag != disk.server_argv.end() && ++flag != disk.server_argv.end()) ::unlink(flag->c_str());
+}
+
+Json restore_json(const RestoreState& state) {
+  Json disks = Json::array();
+  for (const auto& disk : state.disks)
+    disks.push_back({{"name", disk.name}, {"overlay", disk.overlay}, {"local", disk.local}, {"streaming", disk.streaming}});
+  auto since_begin_ms = [&](std::uint64_t instant_ns) { return instant_ns > state.begun_ns ? Json((instant_ns - state.begun_ns) / 1'000'000) : Json(); };
+  return {{"name", state.name},
+          {"source", state.source},
+          {"mode", state.mode},
+          {"phase", state.phase},
+          {"reason", state.reason},
+          {"agent", read_agent_status(state)},
+          {"agent_pid", state.agent.pid},
+          {"agent_restarts", state.agent_restarts},
+          {"qemu_pid", state.qemu.pid},
+          {"ttr_ms", since_begin_ms(state.running_ns)},
+          {"btn_ms", since_begin_ms(state.local_ns)},
+          {"begun_ns", state.begun_ns},
+          {"disks", disks}};
+}
+
+}  // namespace
+
+Json read_agent_status(const RestoreState& state) {
+  if (state.agent_status.empty()) return Json::object();
+  auto status = read_json_file(state.agent_status);
+  return status.ok() ? *status : Json::object();
+}
+
+Supervisor::Supervisor(Daemon& daemon) : daemon_(daemon), thread_([this] { run(); }) {}
+
+Supervisor::~Supervisor() { thread_.join(); }
+
+void Supervisor::run() {
+  while (!daemon_.stopping()) {
+    for (const auto& directory : directories_in(daemon_.run_dir().restores())) step(directory);
+    std::this_thread::sleep_for(step_interval);
+  }
+}
+
+void Supervisor::step(const std::string& directory) {
+  std::lock_guard lock(mutex_);
+  auto state = load_restore(directory);
+  if (!state.ok()) {
+    if (state.error().code != Code::not_found && may_start("complaint " + directory)) log_line("left alone: " + state.error().message());
+    return;
+  }
+  if (!tend(*state, directory)) return;
+  if (auto saved = save_restore(directory, *state); !saved.ok()) log_line(saved.error().message());
+}
+
+// True when the state has changed.
+bool Supervisor::tend(RestoreState& state, const std::string& directory) {
+  if (state.phase == "starting") {
+    if (alive(state.starter)) return false;
+    close(state, "failed", "ckptctl ended before the guest ran");
+    return true;
+  }
+  if (state.phase == "local" && !alive(state.qemu)) {
+    state.phase = "ended";
+    return true;
+  }
+  if (!under_way(state)) return false;
+  if (!alive(state.qemu)) {
+    close(state, "ended", "QEMU ended before all was local");
+    return true;
+  }
+  bool done = text_of(read_agent_status(state), "state") == "done";
+  bool changed = tend_agent(state, directory, done);
+  changed |= tend_servers(state, directory);
+  if (!done) return changed;
+  if (state.phase == "running" && all_local(state)) return true;
+  if (state.phase == "running" && state.mode != "lazy") return begin_streaming(state) || changed;
+  if (state.phase == "streaming") return tend_streaming(state) || changed;
+  return changed;
+}
+
+bool Supervisor::tend_agent(RestoreState& state, const std::string& directory, bool done) {
+  if (done || alive(state.agent) || !may_start("agent " + state.name)) return false;
+  auto agent = spawn_detached(state.agent_argv, {.directory = "/", .log_path = state.log_path(directory)});
+  if (!agent.ok()) {
+    log_line(state.name + ": restore-agent has died and cannot be started again: " + agent.error().message());
+    state.reason = agent.error().message();
+    return true;
+  }
+  log_line(state.name + ": restore-agent has died; a new one takes over as process " + std::to_string(agent->pid));
+  state.agent = *agent;
+  ++state.agent_restarts;
+  return true;
+}
+
+bool Supervisor::tend_servers(RestoreState& state, const std::string& directory) {
+  bool changed = false;
+  for (auto& disk : state.disks) {
+    if (disk.local || alive(disk.server) || !may_start("server " + state.name + " " + disk.name)) continue;
+    remove_server_socket(disk);
+    auto server = spawn_detached(disk.server_argv, {.directory = "/", .log_path = state.log_path(directory)});
+    if (!server.ok()) {
+      log_line(state.name + ": nbdkit of disk " + disk.name + " cannot be started again: " + server.error().message());
+      continue;
+    }
+    log_line(state.name + ": nbdkit of disk " + disk.name + " has died; a new one takes over as process " + std::to_string(server->pid));
+    disk.server = *server;
+    changed = true;
+  }
+  return changed;
+}
+
+bool Supervisor::all_local(RestoreState& state) {
+  if (!std::all_of(state.disks.begin(), state.disks.end(), [](const RestoredDisk& disk) { return disk.local; })) return false;
+  state.phase = "local";
+  state.reason.clear();
+  state.local_ns = wall_clock_ns();
+  unpin(state);
+  log_line(state.name + ": all is local, " + format_duration_ms((state.local_ns - state.begun_ns) / 1'000'000) + " after the restore began");
+  return true;
+}
+
+bool Supervisor::begin_streaming(RestoreState& state) {
+  if (!may_start("streaming " + state.name)) return false;
+  auto begun = start_block_streams(state);
+  if (!begun.ok()) {
+    if (state.reason == begun.error().context) return false;
+    state.reason = begun.error().context;
+    log_line(state.name + ": disks cannot be streamed in yet: " + state.reason);
+    return true;
+  }
+  state.phase = "streaming";
+  state.reason.clear();
+  log_line(state.name + ": memory is local, the disks follow");
+  return true;
+}
+
+bool Supervisor::tend_streaming(RestoreState& state) {
+  auto& next_ms = next_query_ms_[state.name];
+  if (monotonic_ms() < next_ms) return false;
+  next_ms = monotonic_ms() + query_interval_ms;
+  auto checked = check_block_streams(state);
+  if (!checked.ok()) {
+    // A job that failed is started again by going back one step.
+    state.phase = "running";
+    state.reason = checked.error().context;
+    log_line(state.name + ": " + state.reason);
+    return true;
+  }
+  for (auto& disk : state.disks) {
+    if (!disk.local || !disk.server.known()) continue;
+    terminate(disk.server, SIGTERM);
+    disk.server = {};
+  }
+  return all_local(state) || *checked;
+}
+
+void Supervisor::close(RestoreState& state, const std::string& phase, const std::string& reason) {
+  if (phase == "failed") terminate(state.qemu, SIGKILL);
+  terminate(state.agent, SIGTERM);
+  for (const auto& disk : state.disks) terminate(disk.server, SIGTERM);
+  unpin(state);
+  state.phase = phase;
+  state.reason = reason;
+  log_line(state.name + ": restore from " + state.source + " " + phase + ": " + reason);
+}
+
+void Supervisor::unpin(const RestoreState& state) {
+  auto at = state.source.rfind('@');
+  if (at == std::string::npos || !all_digits(state.source.substr(at + 1)) || state.source.size() - at > 19) return;
+  ckpt::CheckpointId id{state.source.substr(0, at), std::stoull(state.source.substr(at + 1))};
+  auto status = daemon_.store().unpin(id, state.holder);
+  if (!status.ok() && status.error().code != Code::not_found) log_line(state.name + ": " + status.error().message());
+}
+
+bool Supervisor::may_start(const std::string& key) {
+  auto& backoff = backoffs_[key];
+  std::int64_t now_ms = monotonic_ms();
+  if (now_ms < backoff.not_before_ms) return false;
+  // Doubles while it dies young, and starts anew after a good while.
+  bool young = now_ms - backoff.started_ms < 2 * backoff_largest_ms;
+  backoff.wait_ms = young && backoff.wait_ms ? std::min(backoff.wait_ms * 2, backoff_largest_ms) : backoff_first_ms;
+  backoff.started_ms = now_ms;
+  backoff.not_before_ms = now_ms + backoff.wait_ms;
+  return true;
+}
+
+Json Supervisor::list(const std::string& machine) {
+  std::lock_guard lock(mutex_);
+  Json all = Json::array();
+  for (const auto& directory : directories_in(daemon_.run_dir().restores())) {
+    auto state = load_restore(directory);
+    if (state.ok() && (machine.empty() || state->name == machine)) all.push_back(restore_json(*state));
+  }
+  return all;
+}
+
+ckpt::Status Supervisor::check_free(const std::string& machine) {
+  std::lock_guard lock(mutex_);
+  auto state = load_restore(daemon_.run_dir().restore(machine));
+  if (!state.ok() || !under_way(*state)) return {};
+  if (state->phase == "starting" && !alive(state->starter)) return {};
+  return make_error(Code::busy, "a restore onto '" + machine + "' is under way (" + state->phase + "): see 'ckptctl restores', or use --as NEWNAME");
+}
+
+ckpt::Status Supervisor::finish(const std::string& machine) {
+  CKPT_TRY(check_machine_name(machine));
+  std::lock_guard lock(mutex_);
+  std::string directory = daemon_.run_dir().restore(machine);
+  auto state = load_restore(directory);
+  if (!state.ok() || !under_way(*state))
+    return make_error(Code::not_found, "no restore onto '" + machine + "' is under way: see 'ckptctl restores'");
+  if (state->mode != "lazy") return {};
+  auto mode = std::find(state->agent_argv.begin(), state->agent_argv.end(), "--mode");
+  if (mode == state->agent_argv.end() || ++mode == state->agent_argv.end())
+    return make_error(Code::corrupt, directory + "/state.json: the agent's command line has no --mode");
+  *mode = "aggressive";
+  state->mode = "aggressive";
+  CKPT_TRY(save_restore(directory, *state));
+  // Its successor, started at the next step, goes on in the new mode.
+  terminate(state->agent, SIGTERM);
+  return {};
+}
+
+}  // namespace ckptd

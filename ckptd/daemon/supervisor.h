@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Watches restores from the moment their guest runs: replaces agents and disk servers that die, brings the disks home, and
+// ends what is over. All it knows lies in RUN_DIR/restore, so it goes on where an earlier ckptd was.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "ckptd/common/qmp.h"
+#include "ckptd/common/restore_state.h"
+#include "ckptd/daemon/daemon.h"
+
+namespace ckptd {
+
+class Supervisor {
+ public:
+  explicit Supervisor(Daemon& daemon);
+  ~Supervisor();
+
+  // As doc/control_protocol.md says; all, or one machine's.
+  Json list(const std::string& machine);
+  // ok when no restore onto this name is under way.
+  ckpt::Status check_free(const std::string& machine);
+  ckpt::Status finish(const std::string& machine);
+
+ private:
+  struct Backoff {
+    std::int64_t not_before_ms = 0;
+    std::int64_t wait_ms = 0;
+    std::int64_t started_ms = 0;
+  };
+
+  void run();
+  void step(const std::string& directory);
+  bool tend(RestoreState& state, const std::string& directory);
+  bool tend_agent(RestoreState& state, const std::string& directory, bool done);
+  bool tend_servers(RestoreState& state, const std::string& directory);
+  bool begin_streaming(RestoreState& state);
+  bool tend_streaming(RestoreState& state);
+  bool all_local(RestoreState& state);
+  void close(RestoreState& state, const std::string& phase, const std::string& reason);
+  void unpin(const RestoreState& state);
+  // False until a program that keeps dying may be started again.
+  bool may_start(const std::string& key);
+
+  Daemon& daemon_;
+  std::mutex mutex_;  // of the state files
+  std::map<std::string, Backoff> backoffs_;
+  std::map<std::string, std::int64_t> next_query_ms_;
+  std::thread thread_;
+};
+
+// What the agent last wrote about itself; an empty object when there is nothing to read.
+Json read_agent_status(const RestoreState& state);
+
+}  // namespace ckptd

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "ckptd/daemon/verbs.h"
+
+namespace ckptd {
+
+const std::map<std::string, Verbs::Handler>& Verbs::table() {
+  static const std::map<std::string, Handler> verbs = {
+      {"hello", &Verbs::hello},
+      {"status", &Verbs::status},
+      {"watch", &Verbs::watch},
+      {"list", &Verbs::list},
+      {"show", &Verbs::show},
+      {"restores", &Verbs::restores},
+      {"verify", &Verbs::verify},
+      {"checkpoint", &Verbs::checkpoint},
+      {"name", &Verbs::name},
+      {"pin", &Verbs::pin},
+      {"unpin", &Verbs::unpin},
+      {"remove", &Verbs::remove},
+      {"forget", &Verbs::forget},
+      {"protect", &Verbs::protect},
+      {"unprotect", &Verbs::unprotect},
+      {"set", &Verbs::set},
+      {"restore_begin", &Verbs::restore_begin},
+      {"restore_abandon", &Verbs::restore_abandon},
+      {"finish", &Verbs::finish},
+  };
+  return verbs;
+}
+
+ckpt::Result<Json> Verbs::handle(const Json& request, const Reply& reply) {
+  CKPT_ASSIGN(std::string verb, required_string(request, "verb"));
+  auto it = table().find(verb);
+  if (it == table().end())
+    return ckpt::make_error(ckpt::Code::invalid, "unknown verb '" + verb.substr(0, 64) + "': is ckptctl newer than this ckptd (" CKPT_VERSION ")?");
+  return (this->*it->second)(request, reply);
+}
+
+ckpt::Result<ckpt::CheckpointInfo> Verbs::resolve(const Json& request) {
+  CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_ASSIGN(std::string point, string_field(request, "point", "latest"));
+  return daemon_.resolve(machine, point);
+}
+
+}  // namespace ckptd

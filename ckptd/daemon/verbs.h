@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <functional>
+
+#include "ckptd/common/json.h"
+#include "ckptd/daemon/daemon.h"
+#include "ckptd/daemon/supervisor.h"
+
+namespace ckptd {
+
+// What each verb of doc/control_protocol.md does.
+class Verbs {
+ public:
+  struct Reply {
+    std::function<bool(Json)> more;  // sends an answer before the last; false: the client has gone
+    std::function<bool()> gone;
+  };
+
+  Verbs(Daemon& daemon, Supervisor& supervisor) : daemon_(daemon), supervisor_(supervisor) {}
+
+  ckpt::Result<Json> handle(const Json& request, const Reply& reply);
+
+ private:
+  using Handler = ckpt::Result<Json> (Verbs::*)(const Json&, const Reply&);
+  static const std::map<std::string, Handler>& table();
+
+  // Looking (verbs_look.cc).
+  ckpt::Result<Json> hello(const Json&, const Reply&);
+  ckpt::Result<Json> status(const Json&, const Reply&);
+  ckpt::Result<Json> watch(const Json&, const Reply&);
+  ckpt::Result<Json> list(const Json&, const Reply&);
+  ckpt::Result<Json> show(const Json&, const Reply&);
+  ckpt::Result<Json> restores(const Json&, const Reply&);
+  ckpt::Result<Json> verify(const Json&, const Reply&);
+  // Changing (verbs_change.cc).
+  ckpt::Result<Json> checkpoint(const Json&, const Reply&);
+  ckpt::Result<Json> name(const Json&, const Reply&);
+  ckpt::Result<Json> pin(const Json&, const Reply&);
+  ckpt::Result<Json> unpin(const Json&, const Reply&);
+  ckpt::Result<Json> remove(const Json&, const Reply&);
+  ckpt::Result<Json> forget(const Json&, const Reply&);
+  ckpt::Result<Json> protect(const Json&, const Reply&);
+  ckpt::Result<Json> unprotect(const Json&, const Reply&);
+  ckpt::Result<Json> set(const Json&, const Reply&);
+  ckpt::Result<Json> restore_begin(const Json&, const Reply&);
+  ckpt::Result<Json> restore_abandon(const Json&, const Reply&);
+  ckpt::Result<Json> finish(const Json&, const Reply&);
+
+  Json machine_json(const std::string& name);
+  Json store_json();
+  ckpt::Result<Json> overview(const std::string& machine);
+  ckpt::Result<Json> describe(const ckpt::CheckpointId& id);
+  ckpt::Result<ckpt::CheckpointInfo> resolve(const Json& request);
+  ckpt::Status write_device_state(const ckpt::CheckpointId& id, const std::string& path);
+
+  Daemon& daemon_;
+  Supervisor& supervisor_;
+};
+
+Json checkpoint_json(const ckpt::CheckpointInfo& info);
+
+}  // namespace ckptd

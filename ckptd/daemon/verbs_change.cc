@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Verbs that change something.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "ckptd/common/point.h"
+#include "ckptd/common/text.h"
+#include "ckptd/daemon/log.h"
+#include "ckptd/daemon/verbs.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+constexpr std::uint64_t checkpoint_limit_s = 60;
+constexpr std::uint64_t device_state_limit_bytes = 64 << 20;
+constexpr std::size_t holder_limit_bytes = 128;
+
+std::string spoken(const ckpt::CheckpointId& id) { return id.machine + "@" + std::to_string(id.number); }
+
+Json object_or_null(const Json& request, const char* key) {
+  auto it = request.find(key);
+  return it != request.end() && it->is_object() ? *it : Json();
+}
+
+ckpt::Result<std::string> holder_of(const Json& request) {
+  CKPT_ASSIGN(std::string holder, string_field(request, "holder", "admin"));
+  if (holder.empty() || holder.size() > holder_limit_bytes) return make_error(Code::invalid, "a pin's holder has 1 to 128 bytes");
+  return holder;
+}
+
+}  // namespace
+
+ckpt::Result<Json> Verbs::checkpoint(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string machine_name, required_string(request, "machine"));
+  CKPT_ASSIGN(std::string point_name, string_field(request, "name"));
+  CKPT_ASSIGN(std::uint64_t limit_s, number_field(request, "timeout_s", checkpoint_limit_s));
+  if (limit_s == 0 || limit_s > 86'400) return make_error(Code::invalid, "field 'timeout_s' is 1 to 86,400");
+  if (!point_name.empty()) {
+    CKPT_TRY(check_point_name(point_name));
+    if (auto taken = daemon_.resolve(machine_name, point_name); taken.ok() && taken->name == point_name)
+      return make_error(Code::exists, spoken(taken->id) + " is named '" + point_name + "' already: choose another name or remove that one");
+  }
+  auto machine = daemon_.machine(machine_name);
+  if (!machine) return make_error(Code::not_found, "'" + machine_name + "' is not protected: see 'ckptctl status'");
+  CKPT_ASSIGN(auto info, machine->take_now(limit_s * 1000));
+  if (!point_name.empty()) {
+    CKPT_TRY(daemon_.store().name(info.id, point_name));
+    info.name = point_name;
+  }
+  return Json{{"checkpoint", checkpoint_json(info)}};
+}
+
+ckpt::Result<Json> Verbs::name(const Json& request, const Reply&) {
+  CKPT_ASSIGN(auto info, resolve(request));
+  CKPT_ASSIGN(std::string given, string_field(request, "name"));
+  if (!given.empty()) {
+    CKPT_TRY(check_point_name(given));
+    if (auto taken = daemon_.resolve(info.id.machine, given); taken.ok() && taken->name == given && taken->id.number != info.id.number)
+      return make_error(Code::exists, spoken(taken->id) + " is named '" + given + "' already");
+  }
+  CKPT_TRY(daemon_.store().name(info.id, given));
+  return Json{{"checkpoint", checkpoint_json(info)}};
+}
+
+ckpt::Result<Json> Verbs::pin(const Json& request, const Reply&) {
+  CKPT_ASSIGN(auto info, resolve(request));
+  CKPT_ASSIGN(std::string holder, holder_of(request));
+  CKPT_TRY(daemon_.store().pin(info.id, holder));
+  return Json{{"checkpoint", checkpoint_json(info)}};
+}
+
+ckpt::Result<Json> Verbs::unpin(const Json& request, const Reply&) {
+  CKPT_ASSIGN(auto info, resolve(request));
+  CKPT_ASSIGN(std::string holder, holder_of(request));
+  CKPT_TRY(daemon_.store().unpin(info.id, holder));
+  return Json{{"checkpoint", checkpoint_json(info)}};
+}
+
+ckpt::Result<Json> Verbs::remove(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string point, required_string(request, "point"));
+  CKPT_ASSIGN(auto info, resolve(request));
+  if (!info.pins.empty())
+    return make_error(Code::busy, spoken(info.id) + " is pinned by " + join(info.pins, ", ") + ": unpin it first");
+  std::uint64_t number = info.id.number;
+  CKPT_TRY(daemon_.store().remove(info.id.machine, {&number, 1}));
+  log_line(info.id.machine + ": " + spoken(info.id) + " removed by request");
+  daemon_.request_room();
+  return Json{{"checkpoint", checkpoint_json(info)}};
+}
+
+ckpt::Result<Json> Verbs::forget(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_TRY(daemon_.forget(machine));
+  daemon_.request_room();
+  return Json(Json::object());
+}
+
+ckpt::Result<Json> Verbs::protect(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  Json config = object_or_null(request, "config");
+  // A new command line is a new QEMU: it must not meet a running one.
+  if (config.is_object()) CKPT_TRY(daemon_.check_not_running(machine));
+  CKPT_ASSIGN(Policy policy, daemon_.protect(machine, config, object_or_null(request, "policy")));
+  const auto& run_dir = daemon_.run_dir();
+  return Json{{"socket", run_dir.stream_socket(machine)},
+              {"qmp", run_dir.qmp_socket(machine)},
+              {"pid_file", run_dir.pid_file(machine)},
+              {"policy", policy_to_json(policy)}};
+}
+
+ckpt::Result<Json> Verbs::unprotect(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_TRY(daemon_.unprotect(machine));
+  return Json(Json::object());
+}
+
+ckpt::Result<Json> Verbs::set(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_ASSIGN(Policy policy, daemon_.set_policy(machine, object_or_null(request, "policy")));
+  return Json{{"policy", policy_to_json(policy)}};
+}
+
+// Copies the device state out of the checkpoint into a file that QEMU loads.
+ckpt::Status Verbs::write_device_state(const ckpt::CheckpointId& id, const std::string& path) {
+  CKPT_ASSIGN(auto reader, daemon_.store().open_checkpoint(id));
+  for (std::size_t i = 0; i < reader->objects().size(); ++i) {
+    const auto& object = reader->objects()[i];
+    if (object.object_class != ckpt::ObjectClass::device_state) continue;
+    if (object.size_bytes > device_state_limit_bytes) return make_error(Code::limit, "the device state is larger than 64 MiB");
+    std::vector<std::uint8_t> bytes(object.size_bytes);
+    CKPT_TRY(reader->read(i, 0, bytes));
+    Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!fd || ::write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) return ckpt::system_error(errno, path);
+    return {};
+  }
+  return make_error(Code::corrupt, spoken(id) + " holds no device state");
+}
+
+ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply&) {
+  CKPT_ASSIGN(auto info, resolve(request));
+  CKPT_ASSIGN(std::string as, string_field(request, "as", info.id.machine));
+  CKPT_TRY(check_machine_name(as));
+  CKPT_TRY(daemon_.check_not_running(as));
+  CKPT_TRY(supervisor_.check_free(as));
+  std::string holder = "restore:" + as;
+  CKPT_TRY(daemon_.store().pin(info.id, holder));
+  const auto& run_dir = daemon_.run_dir();
+  auto described = describe(info.id);
+  auto prepare = [&]() -> ckpt::Status {
+    CKPT_TRY(make_directories(run_dir.restore(as)));
+    for (const char* old : {"/state.json", "/agent.json", "/log"}) ::unlink((run_dir.restore(as) + old).c_str());
+    CKPT_TRY(write_device_state(info.id, run_dir.restore(as) + "/device-state"));
+    auto policy = daemon_.protect(as, (*described)["config"], Json());
+    if (!policy.ok()) return policy.error();
+    return {};
+  };
+  if (described.ok()) {
+    if (auto prepared = prepare(); !prepared.ok()) described = prepared.error();
+  }
+  if (!described.ok()) {
+    (void)daemon_.store().unpin(info.id, holder);
+    return described.error();
+  }
+  Json answer = described.take();
+  answer["store"] = daemon_.options().store_path;
+  answer["directory"] = run_dir.restore(as);
+  answer["socket"] = run_dir.stream_socket(as);
+  answer["qmp"] = run_dir.qmp_socket(as);
+  answer["pid_file"] = run_dir.pid_file(as);
+  answer["working_set"] = daemon_.options().store_path + "/machines/" + info.id.machine + ".working-set";
+  answer["holder"] = holder;
+  log_line(as + ": restore from " + spoken(info.id) + " begins");
+  return answer;
+}
+
+ckpt::Result<Json> Verbs::restore_abandon(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_ASSIGN(std::string as, required_string(request, "as"));
+  CKPT_ASSIGN(std::uint64_t number, number_field(request, "number"));
+  CKPT_TRY(daemon_.store().unpin({machine, number}, "restore:" + as));
+  log_line(as + ": restore from " + spoken({machine, number}) + " was given up");
+  return Json(Json::object());
+}
+
+ckpt::Result<Json> Verbs::finish(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_TRY(supervisor_.finish(machine));
+  return Json(Json::object());
+}
+
+}  // namespace ckptd

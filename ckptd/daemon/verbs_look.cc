@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Verbs that change nothing.
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "ckptd/common/clock.h"
+#include "ckptd/common/text.h"
+#include "ckptd/daemon/verbs.h"
+
+namespace ckptd {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+constexpr std::size_t list_chunk = 256;
+constexpr std::size_t config_limit_bytes = json_line_limit_bytes;
+
+const char* class_name(ckpt::ObjectClass object_class) {
+  switch (object_class) {
+    case ckpt::ObjectClass::ram: return "ram";
+    case ckpt::ObjectClass::disk: return "disk";
+    case ckpt::ObjectClass::device_state: return "device_state";
+    case ckpt::ObjectClass::config: return "config";
+  }
+  return "unknown";
+}
+
+const char* run_state_name(ckpt::RunState state) {
+  switch (state) {
+    case ckpt::RunState::running: return "running";
+    case ckpt::RunState::paused: return "paused";
+    case ckpt::RunState::other: return "other";
+  }
+  return "other";
+}
+
+// The configuration that the checkpoint carries; an empty object when it has none.
+ckpt::Result<Json> read_config(ckpt::CheckpointReader& reader) {
+  for (std::size_t i = 0; i < reader.objects().size(); ++i) {
+    const auto& object = reader.objects()[i];
+    if (object.object_class != ckpt::ObjectClass::config || object.size_bytes == 0) continue;
+    if (object.size_bytes > config_limit_bytes) return make_error(Code::limit, "the checkpoint's configuration is larger than 1 MiB");
+    std::string text(object.size_bytes, '\0');
+    CKPT_TRY(reader.read(i, 0, {reinterpret_cast<std::uint8_t*>(text.data()), text.size()}));
+    return parse_object(text);
+  }
+  return Json(Json::object());
+}
+
+}  // namespace
+
+Json checkpoint_json(const ckpt::CheckpointInfo& info) {
+  return {{"machine", info.id.machine},
+          {"number", info.id.number},
+          {"parent", info.parent.number ? Json(info.parent.machine + "@" + std::to_string(info.parent.number)) : Json()},
+          {"wall_clock_ns", info.wall_clock_ns},
+          {"name", info.name},
+          {"pins", info.pins},
+          {"application_consistent", info.application_consistent},
+          {"data_bytes", info.data_bytes},
+          {"stored_bytes", info.stored_bytes}};
+}
+
+Json Verbs::machine_json(const std::string& name) {
+  MachineStatus status;
+  auto machine = daemon_.machine(name);
+  if (machine) status = machine->status();
+  else status.state = "not protected";
+  auto records = daemon_.records();
+  auto record = records.find(name);
+  Policy policy = record == records.end() ? Policy{} : record->second.policy;
+  std::uint64_t kept = 0;
+  for (const auto& info : daemon_.store().machines())
+    if (info.name == name) kept = info.checkpoint_count;
+  if (!machine && kept > 0) {
+    if (auto newest = daemon_.resolve(name, "latest"); newest.ok()) status.newest_wall_clock_ns = newest->wall_clock_ns;
+  }
+  Json rpo_ms;
+  if (std::uint64_t now_ns = wall_clock_ns(); status.newest_wall_clock_ns != 0)
+    rpo_ms = now_ns > status.newest_wall_clock_ns ? (now_ns - status.newest_wall_clock_ns) / 1'000'000 : 0;
+  const auto& last = status.figures.last();
+  return {{"name", name},
+          {"state", status.state},
+          {"reason", status.reason},
+          {"connected", status.connected},
+          {"interval_ms", policy.interval_ms},
+          {"effective_interval_ms", status.figures.effective_interval_ms()},
+          {"epoch", last.number},
+          {"newest_wall_clock_ns", status.newest_wall_clock_ns},
+          {"rpo_ms", rpo_ms},
+          {"pause_p50_us", status.figures.pause_percentile_us(50)},
+          {"pause_p99_us", status.figures.pause_percentile_us(99)},
+          {"dirty_bytes", last.data_bytes},
+          {"stored_bytes", last.stored_bytes},
+          {"remaining_bytes", status.remaining_bytes},
+          {"checkpoints", kept},
+          {"epochs_total", status.figures.epochs_total()},
+          {"failures", status.failures},
+          {"qemu_version", status.qemu_version},
+          {"machine_type", status.machine_type},
+          {"base", status.base},
+          {"retention", format_retention(policy)}};
+}
+
+Json Verbs::store_json() {
+  auto stats = daemon_.store().stats();
+  return {{"path", daemon_.options().store_path},
+          {"segments", stats.segments},
+          {"stored_bytes", stats.stored_bytes},
+          {"live_bytes", stats.live_bytes},
+          {"journal_bytes", stats.journal_bytes},
+          {"checkpoints", stats.checkpoints},
+          {"free_bytes", stats.free_bytes},
+          {"damaged", stats.damaged}};
+}
+
+ckpt::Result<Json> Verbs::overview(const std::string& machine) {
+  auto names = daemon_.names();
+  if (!machine.empty()) {
+    if (std::find(names.begin(), names.end(), machine) == names.end())
+      return make_error(Code::not_found, "no machine is named '" + machine + "': see 'ckptctl status'");
+    names = {machine};
+  }
+  Json machines = Json::array();
+  for (const auto& name : names) machines.push_back(machine_json(name));
+  return Json{{"store", store_json()}, {"machines", machines}, {"restores", supervisor_.list(machine)}, {"now_ns", wall_clock_ns()}};
+}
+
+ckpt::Result<Json> Verbs::hello(const Json&, const Reply&) {
+  return Json{{"version", 1},
+              {"program", "ckptd " CKPT_VERSION},
+              {"pid", ::getpid()},
+              {"store", daemon_.options().store_path},
+              {"run_dir", daemon_.run_dir().path}};
+}
+
+ckpt::Result<Json> Verbs::status(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string machine, string_field(request, "machine"));
+  return overview(machine);
+}
+
+ckpt::Result<Json> Verbs::watch(const Json& request, const Reply& reply) {
+  CKPT_ASSIGN(std::string machine, string_field(request, "machine"));
+  CKPT_ASSIGN(std::uint64_t count, number_field(request, "count", ~0ull));
+  for (std::uint64_t i = 0; i + 1 < count; ++i) {
+    CKPT_ASSIGN(Json json, overview(machine));
+    if (!reply.more(std::move(json))) return make_error(Code::cancelled, "the client has gone");
+    for (int wait = 0; wait < 10; ++wait) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      if (reply.gone()) return make_error(Code::cancelled, "stopped");
+    }
+  }
+  return overview(machine);
+}
+
+ckpt::Result<Json> Verbs::list(const Json& request, const Reply& reply) {
+  CKPT_ASSIGN(std::string machine, string_field(request, "machine"));
+  std::vector<std::string> names = {machine};
+  if (machine.empty()) names = daemon_.names();
+  Json chunk = Json::array();
+  for (const auto& name : names) {
+    auto kept = daemon_.store().checkpoints(name);
+    if (!kept.ok()) {
+      bool empty = daemon_.machine(name) != nullptr || machine.empty();
+      if (kept.error().code == Code::not_found && empty) continue;
+      return make_error(kept.error().code, "no machine named '" + name + "' has checkpoints: see 'ckptctl status'");
+    }
+    for (const auto& info : *kept) {
+      chunk.push_back(checkpoint_json(info));
+      if (chunk.size() < list_chunk) continue;
+      if (!reply.more({{"checkpoints", std::move(chunk)}})) return make_error(Code::cancelled, "the client has gone");
+      chunk = Json::array();
+    }
+  }
+  return Json{{"checkpoints", chunk}};
+}
+
+ckpt::Result<Json> Verbs::describe(const ckpt::CheckpointId& id) {
+  CKPT_ASSIGN(auto reader, daemon_.store().open_checkpoint(id));
+  const auto& epoch = reader->epoch();
+  Json objects = Json::array();
+  for (const auto& object : reader->objects())
+    objects.push_back({{"class", class_name(object.object_class)},
+                       {"name", object.name},
+                       {"size_bytes", object.size_bytes},
+                       {"page_size_bytes", object.page_size_bytes},
+                       {"read_only", (object.flags & 1) != 0}});
+  CKPT_ASSIGN(Json config, read_config(*reader));
+  return Json{{"checkpoint", checkpoint_json(reader->info())},
+              {"epoch",
+               {{"wall_clock_ns", epoch.wall_clock_ns},
+                {"vm_clock_ns", epoch.vm_clock_ns},
+                {"run_state", run_state_name(epoch.run_state)},
+                {"pause_us", epoch.pause_us},
+                {"instance", hex(epoch.instance)},
+                {"qemu_version", epoch.qemu_version},
+                {"machine_type", epoch.machine_type}}},
+              {"objects", objects},
+              {"config", config}};
+}
+
+ckpt::Result<Json> Verbs::show(const Json& request, const Reply&) {
+  CKPT_ASSIGN(auto info, resolve(request));
+  return describe(info.id);
+}
+
+ckpt::Result<Json> Verbs::restores(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string machine, string_field(request, "machine"));
+  return Json{{"restores", supervisor_.list(machine)}};
+}
+
+ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
+  CKPT_ASSIGN(std::string machine, string_field(request, "machine"));
+  CKPT_ASSIGN(std::string point, string_field(request, "point"));
+  std::vector<ckpt::CheckpointId> ids;
+  if (!point.empty()) {
+    CKPT_ASSIGN(auto info, daemon_.resolve(machine, point));
+    ids.push_back(info.id);
+  } else if (!machine.empty()) {
+    auto kept = daemon_.store().checkpoints(machine);
+    if (!kept.ok()) return make_error(kept.error().code, "no machine named '" + machine + "' has checkpoints: see 'ckptctl status'");
+    for (const auto& info : *kept) ids.push_back(info.id);
+    if (ids.empty()) return Json{{"damage", Json::array()}, {"checkpoints", 0}};
+  }
+  struct Context {
+    const Reply& reply;
+    std::int64_t next_ms;
+  } context{reply, monotonic_ms() + 250};
+  auto progress = [](void* opaque, const ckpt::VerifyProgress& state) {
+    auto& at = *static_cast<Context*>(opaque);
+    if (monotonic_ms() < at.next_ms) return true;
+    at.next_ms = monotonic_ms() + 250;
+    if (at.reply.gone()) return false;
+    return at.reply.more({{"progress", {{"done_bytes", state.done_bytes}, {"total_bytes", state.total_bytes}}}});
+  };
+  CKPT_ASSIGN(auto found, daemon_.store().verify(ids, progress, &context));
+  Json damage = Json::array();
+  for (const auto& item : found) {
+    Json reached = Json::array();
+    for (const auto& id : item.checkpoints) reached.push_back(id.machine + "@" + std::to_string(id.number));
+    damage.push_back({{"place", item.place}, {"reason", item.reason}, {"checkpoints", reached}});
+  }
+  return Json{{"damage", damage}, {"checkpoints", ids.empty() ? daemon_.store().stats().checkpoints : ids.size()}};
+}
+
+}  // namespace ckptd
