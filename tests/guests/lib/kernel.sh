@@ -2,14 +2,15 @@
 #
 # Debian's cloud kernel for guests, unpacked and not installed.
 
-# Name of the package that linux-image-cloud-amd64 currently means.
-kernel_package() {
-    apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p' | head -n 1
-}
-
 make_kernel() {
     local package
-    package=$(kernel_package)
+    # A machine's package lists may name a kernel that the archive has replaced.
+    [ "$(id -u)" -ne 0 ] || apt-get -qq update
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p' | head -n 1)
+    [ -n "$package" ] || {
+        echo "apt knows no linux-image-cloud-amd64: apt-get update?" >&2
+        return 1
+    }
     (cd "$1" && progress "kernel package" "$cache/logs/kernel.log" \
         apt-get -o APT::Sandbox::User=root download "$package")
     dpkg-deb -x "$1"/*.deb "$1/root"
@@ -21,9 +22,11 @@ make_kernel() {
     depmod -b "$1/root" "$(basename "$1"/root/lib/modules/*)"
 }
 
-# Prints the directory with `kernel` and `root/lib/modules`.
+# Prints the directory with `kernel` and `root/lib/modules`. A newer kernel in the
+# archive is no reason to build all guests again.
 kernel_dir() {
-    cached kernel "$(hash_of "$(kernel_package)" "$guests/lib/kernel.sh")" make_kernel
+    cached kernel "$(hash_of "$(. /etc/os-release && echo "$VERSION_CODENAME")" \
+        "$guests/lib/kernel.sh")" make_kernel
 }
 
 # kernel_modules DIR MODULE... - the files of the modules and of what they need, in
