@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/control_client.h"
+#include "common/control_client.h"
 
-#include "ckptd/common/unix_socket.h"
+#include "common/unix_socket.h"
 
 namespace ckptd {
 

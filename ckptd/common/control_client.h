@@ -5,8 +5,8 @@
 #include <memory>
 #include <string>
 
-#include "ckptd/common/json.h"
-#include "ckptd/common/line_channel.h"
+#include "common/json.h"
+#include "common/line_channel.h"
 
 namespace ckptd {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/json.h"
+#include "common/json.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
 
-#include "ckptd/common/fd.h"
+#include "common/fd.h"
 
 namespace ckptd {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/line_channel.h"
+#include "common/line_channel.h"
 
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <cerrno>
 
-#include "ckptd/common/clock.h"
+#include "common/clock.h"
 
 namespace ckptd {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/point.h"
+#include "common/point.h"
 
 #include <algorithm>
 
-#include "ckptd/common/text.h"
+#include "common/text.h"
 
 namespace ckptd {
 

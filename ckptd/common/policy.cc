@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/policy.h"
+#include "common/policy.h"
 
 #include <algorithm>
 #include <set>
 
-#include "ckptd/common/text.h"
+#include "common/text.h"
 
 namespace ckptd {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "ckpt/store.h"
-#include "ckptd/common/json.h"
+#include "common/json.h"
 
 namespace ckptd {
 

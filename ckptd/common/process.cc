@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/process.h"
+#include "common/process.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -10,8 +10,8 @@
 #include <cstdio>
 #include <cstring>
 
-#include "ckptd/common/clock.h"
-#include "ckptd/common/fd.h"
+#include "common/clock.h"
+#include "common/fd.h"
 
 namespace ckptd {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "ckpt/result.h"
-#include "ckptd/common/json.h"
+#include "common/json.h"
 
 namespace ckptd {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/qemu_command.h"
+#include "common/qemu_command.h"
 
 #include <algorithm>
 #include <array>

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ckpt/result.h"
-#include "ckptd/common/qemu_options.h"
+#include "common/qemu_options.h"
 
 namespace ckptd {
 

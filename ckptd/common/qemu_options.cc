@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/qemu_options.h"
+#include "common/qemu_options.h"
 
 #include <algorithm>
 
-#include "ckptd/common/json.h"
+#include "common/json.h"
 
 namespace ckptd {
 

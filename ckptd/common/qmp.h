@@ -4,8 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "ckptd/common/json.h"
-#include "ckptd/common/line_channel.h"
+#include "common/json.h"
+#include "common/line_channel.h"
 
 namespace ckptd {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/restore_state.h"
+#include "common/restore_state.h"
 
 #include <algorithm>
 
-#include "ckptd/common/text.h"
+#include "common/text.h"
 
 namespace ckptd {
 

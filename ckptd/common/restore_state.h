@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "ckptd/common/json.h"
-#include "ckptd/common/process.h"
+#include "common/json.h"
+#include "common/process.h"
 
 namespace ckptd {
 

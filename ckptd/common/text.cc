@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/text.h"
+#include "common/text.h"
 
 #include <algorithm>
 #include <charconv>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/common/unix_socket.h"
+#include "common/unix_socket.h"
 
 #include <sys/socket.h>
 #include <sys/stat.h>

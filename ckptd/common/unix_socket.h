@@ -4,7 +4,7 @@
 #include <string>
 
 #include "ckpt/result.h"
-#include "ckptd/common/fd.h"
+#include "common/fd.h"
 
 namespace ckptd {
 

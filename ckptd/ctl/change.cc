@@ -3,10 +3,10 @@
 // Commands that change checkpoints, or how a machine is protected.
 #include <iostream>
 
-#include "ckptd/common/policy.h"
-#include "ckptd/common/qmp.h"
-#include "ckptd/common/text.h"
-#include "ckptd/ctl/commands.h"
+#include "common/policy.h"
+#include "common/qmp.h"
+#include "common/text.h"
+#include "ctl/commands.h"
 
 namespace ckptd {
 

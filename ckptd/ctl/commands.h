@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "ckptd/ctl/context.h"
+#include "ctl/context.h"
 
 namespace ckptd {
 

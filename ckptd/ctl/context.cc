@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/ctl/context.h"
+#include "ctl/context.h"
 
 #include <unistd.h>
 

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "ckptd/common/control_client.h"
-#include "ckptd/common/json.h"
-#include "ckptd/common/paths.h"
+#include "common/control_client.h"
+#include "common/json.h"
+#include "common/paths.h"
 
 namespace ckptd {
 

@@ -8,9 +8,9 @@
 #include <iostream>
 #include <thread>
 
-#include "ckptd/common/clock.h"
-#include "ckptd/common/text.h"
-#include "ckptd/ctl/commands.h"
+#include "common/clock.h"
+#include "common/text.h"
+#include "ctl/commands.h"
 
 namespace ckptd {
 

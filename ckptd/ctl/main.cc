@@ -8,8 +8,8 @@
 #include <functional>
 #include <iostream>
 
-#include "ckptd/common/text.h"
-#include "ckptd/ctl/commands.h"
+#include "common/text.h"
+#include "ctl/commands.h"
 
 namespace ckptd {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/ctl/restore.h"
+#include "ctl/restore.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -9,9 +9,9 @@
 #include <iostream>
 #include <thread>
 
-#include "ckptd/common/clock.h"
-#include "ckptd/common/text.h"
-#include "ckptd/common/unix_socket.h"
+#include "common/clock.h"
+#include "common/text.h"
+#include "common/unix_socket.h"
 
 namespace ckptd {
 

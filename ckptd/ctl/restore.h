@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "ckptd/common/qemu_command.h"
-#include "ckptd/common/qmp.h"
-#include "ckptd/common/restore_state.h"
-#include "ckptd/ctl/commands.h"
+#include "common/qemu_command.h"
+#include "common/qmp.h"
+#include "common/restore_state.h"
+#include "ctl/commands.h"
 
 namespace ckptd {
 

@@ -7,9 +7,9 @@
 #include <cerrno>
 #include <climits>
 
-#include "ckptd/common/process.h"
-#include "ckptd/common/qemu_command.h"
-#include "ckptd/ctl/commands.h"
+#include "common/process.h"
+#include "common/qemu_command.h"
+#include "ctl/commands.h"
 
 namespace ckptd {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/daemon/block_jobs.h"
+#include "daemon/block_jobs.h"
 
-#include "ckptd/common/qmp.h"
+#include "common/qmp.h"
 
 namespace ckptd {
 

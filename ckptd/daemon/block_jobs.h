@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
-#include "ckptd/common/restore_state.h"
+#include "common/restore_state.h"
 
 namespace ckptd {
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/daemon/control_server.h"
+#include "daemon/control_server.h"
 
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <chrono>
 
-#include "ckptd/common/line_channel.h"
-#include "ckptd/common/unix_socket.h"
-#include "ckptd/daemon/log.h"
-#include "ckptd/daemon/verbs.h"
+#include "common/line_channel.h"
+#include "common/unix_socket.h"
+#include "daemon/log.h"
+#include "daemon/verbs.h"
 
 namespace ckptd {
 

@@ -5,9 +5,9 @@
 #include <thread>
 
 #include "ckpt/result.h"
-#include "ckptd/common/fd.h"
-#include "ckptd/daemon/daemon.h"
-#include "ckptd/daemon/supervisor.h"
+#include "common/fd.h"
+#include "daemon/daemon.h"
+#include "daemon/supervisor.h"
 
 namespace ckptd {
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/daemon/daemon.h"
+#include "daemon/daemon.h"
 
 #include <set>
 
 #include "ckpt/env.h"
-#include "ckptd/common/point.h"
-#include "ckptd/common/process.h"
-#include "ckptd/common/text.h"
-#include "ckptd/daemon/log.h"
+#include "common/point.h"
+#include "common/process.h"
+#include "common/text.h"
+#include "daemon/log.h"
 
 namespace ckptd {
 

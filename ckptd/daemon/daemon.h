@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "ckpt/store.h"
-#include "ckptd/daemon/machine.h"
-#include "ckptd/daemon/records.h"
+#include "daemon/machine.h"
+#include "daemon/records.h"
 
 namespace ckptd {
 

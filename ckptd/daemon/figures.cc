@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/daemon/figures.h"
+#include "daemon/figures.h"
 
 #include <algorithm>
 #include <vector>

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/daemon/housekeeper.h"
+#include "daemon/housekeeper.h"
 
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "ckptd/common/clock.h"
-#include "ckptd/daemon/log.h"
+#include "common/clock.h"
+#include "daemon/log.h"
 
 namespace ckptd {
 

@@ -3,7 +3,7 @@
 
 #include <thread>
 
-#include "ckptd/daemon/daemon.h"
+#include "daemon/daemon.h"
 
 namespace ckptd {
 

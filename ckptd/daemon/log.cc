@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/daemon/log.h"
+#include "daemon/log.h"
 
 #include <unistd.h>
 
-#include "ckptd/common/clock.h"
-#include "ckptd/common/text.h"
+#include "common/clock.h"
+#include "common/text.h"
 
 namespace ckptd {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/daemon/machine.h"
+#include "daemon/machine.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "ckptd/common/clock.h"
-#include "ckptd/common/text.h"
-#include "ckptd/common/unix_socket.h"
-#include "ckptd/daemon/log.h"
+#include "common/clock.h"
+#include "common/text.h"
+#include "common/unix_socket.h"
+#include "daemon/log.h"
 
 namespace ckptd {
 

@@ -16,11 +16,11 @@
 
 #include "ckpt/store.h"
 #include "ckpt/stream.h"
-#include "ckptd/common/fd.h"
-#include "ckptd/common/json.h"
-#include "ckptd/common/paths.h"
-#include "ckptd/common/policy.h"
-#include "ckptd/daemon/figures.h"
+#include "common/fd.h"
+#include "common/json.h"
+#include "common/paths.h"
+#include "common/policy.h"
+#include "daemon/figures.h"
 
 namespace ckptd {
 

@@ -11,12 +11,12 @@
 #include <iostream>
 #include <thread>
 
-#include "ckptd/common/text.h"
-#include "ckptd/daemon/control_server.h"
-#include "ckptd/daemon/daemon.h"
-#include "ckptd/daemon/housekeeper.h"
-#include "ckptd/daemon/log.h"
-#include "ckptd/daemon/supervisor.h"
+#include "common/text.h"
+#include "daemon/control_server.h"
+#include "daemon/daemon.h"
+#include "daemon/housekeeper.h"
+#include "daemon/log.h"
+#include "daemon/supervisor.h"
 
 namespace ckptd {
 namespace {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/daemon/records.h"
+#include "daemon/records.h"
 
 #include <unistd.h>
 
 #include <filesystem>
 
-#include "ckptd/common/paths.h"
-#include "ckptd/common/text.h"
+#include "common/paths.h"
+#include "common/text.h"
 
 namespace ckptd {
 

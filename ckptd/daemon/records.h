@@ -4,8 +4,8 @@
 #include <map>
 #include <string>
 
-#include "ckptd/common/json.h"
-#include "ckptd/common/policy.h"
+#include "common/json.h"
+#include "common/policy.h"
 
 namespace ckptd {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/daemon/supervisor.h"
+#include "daemon/supervisor.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -8,10 +8,10 @@
 #include <chrono>
 #include <filesystem>
 
-#include "ckptd/common/clock.h"
-#include "ckptd/common/text.h"
-#include "ckptd/daemon/block_jobs.h"
-#include "ckptd/daemon/log.h"
+#include "common/clock.h"
+#include "common/text.h"
+#include "daemon/block_jobs.h"
+#include "daemon/log.h"
 
 namespace ckptd {
 

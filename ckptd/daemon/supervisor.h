@@ -9,9 +9,9 @@
 #include <string>
 #include <thread>
 
-#include "ckptd/common/qmp.h"
-#include "ckptd/common/restore_state.h"
-#include "ckptd/daemon/daemon.h"
+#include "common/qmp.h"
+#include "common/restore_state.h"
+#include "daemon/daemon.h"
 
 namespace ckptd {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "ckptd/daemon/verbs.h"
+#include "daemon/verbs.h"
 
 namespace ckptd {
 

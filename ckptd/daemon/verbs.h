@@ -3,9 +3,9 @@
 
 #include <functional>
 
-#include "ckptd/common/json.h"
-#include "ckptd/daemon/daemon.h"
-#include "ckptd/daemon/supervisor.h"
+#include "common/json.h"
+#include "daemon/daemon.h"
+#include "daemon/supervisor.h"
 
 namespace ckptd {
 

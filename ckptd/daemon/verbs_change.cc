@@ -6,10 +6,10 @@
 
 #include <cerrno>
 
-#include "ckptd/common/point.h"
-#include "ckptd/common/text.h"
-#include "ckptd/daemon/log.h"
-#include "ckptd/daemon/verbs.h"
+#include "common/point.h"
+#include "common/text.h"
+#include "daemon/log.h"
+#include "daemon/verbs.h"
 
 namespace ckptd {
 

@@ -7,9 +7,9 @@
 #include <chrono>
 #include <thread>
 
-#include "ckptd/common/clock.h"
-#include "ckptd/common/text.h"
-#include "ckptd/daemon/verbs.h"
+#include "common/clock.h"
+#include "common/text.h"
+#include "daemon/verbs.h"
 
 namespace ckptd {
 
