@@ -19,15 +19,16 @@ Status MessageReader::feed(ByteView bytes, const Sink& sink) {
       if (partial_.size() < wanted) return {};
       part = partial_;
     }
+    Status status;
     if (header_) {
       wire::Header header = *header_;
       header_.reset();
-      CKPT_TRY(sink(header, part));
-      partial_.clear();
+      status = sink(header, part);
     } else {
-      CKPT_TRY(take_header(part));
-      partial_.clear();
+      status = take_header(part);
     }
+    partial_.clear();
+    CKPT_TRY(status);
   }
 }
 

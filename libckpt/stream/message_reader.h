@@ -20,7 +20,7 @@ class MessageReader {
   // Stops at the first error, of the bytes or of the sink; it must not be called again after one.
   Status feed(ByteView bytes, const Sink& sink);
 
-  // Of the message under way, as far as is known: before its head is whole, of the head.
+  // Of the message under way, as far as is known: before its head is whole, of the head. 0 after an error.
   std::size_t missing_bytes() const;
 
  private:

@@ -163,7 +163,27 @@ class MemoryReader final : public CheckpointReader {
     return true;
   }
   Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t, std::uint64_t, std::size_t) override { return std::vector<std::uint64_t>{}; }
-  Result<std::vector<Extent>> extents(std::size_t, std::uint64_t, std::uint64_t, std::size_t) override { return refused(); }
+  Result<std::vector<Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length, std::size_t limit) override {
+    std::vector<Extent> found;
+    auto add = [&](std::uint64_t begin, std::uint64_t end, bool zero) {
+      if (begin == end || found.size() == limit) return;
+      if (!found.empty() && found.back().zero == zero)
+        found.back().length += end - begin;
+      else
+        found.push_back({begin, end - begin, zero});
+    };
+    const Pages& pages = kept_->content.pages[object];
+    std::uint64_t at = offset, end = offset + length;
+    for (auto next = pages.lower_bound(offset / page_size_bytes); next != pages.end() && at < end; ++next) {
+      std::uint64_t page_begin = std::max(next->first * page_size_bytes, at);
+      if (page_begin >= end) break;
+      add(at, page_begin, true);
+      at = std::min(next->first * page_size_bytes + page_size_bytes, end);
+      add(page_begin, at, next->second == Page{});
+    }
+    add(at, end, true);
+    return found;
+  }
   Result<std::vector<std::uint64_t>> changed_pages(std::size_t, CheckpointReader&) override { return refused(); }
 
  private:

@@ -281,10 +281,12 @@ TEST_F(ReceiverTest, AMachineThatTheStoreDoesNotKnowIsRefused) {
 }
 
 TEST_F(ReceiverTest, AnErrorIsForGood) {
-  connection_.to.data(1, {ram_number, 0, pattern(4096, 1)});
-  Status first = connection_.send();
+  Bytes message = examples::files()["data"];
+  Status first;
+  for (std::size_t i = 0; i < message.size(); ++i) first = connection_.receiver().feed(ByteView(message).subspan(i, 1));
   EXPECT_EQ(first.error().code, Code::protocol);
   EXPECT_NE(connection_.refusal(), "");
+  EXPECT_EQ(connection_.receiver().missing_bytes(), 0u);
   connection_.to.hello(examples::hello());
   EXPECT_EQ(connection_.send().error().context, first.error().context);
   EXPECT_TRUE(connection_.receiver().output().empty());
