@@ -35,18 +35,6 @@ Fills the memory of a machine that is being restored, as it is needed.
 Ends with 0 when all memory is there, 3 when the machine has gone.
 )";
 
-Result<std::uint64_t> bytes_from(const std::string& text) {
-    std::uint64_t value = 0;
-    const char* end = text.data() + text.size();
-    auto [rest, error] = std::from_chars(text.data(), end, value);
-    unsigned shift = 0;
-    if (error == std::errc() && end - rest == 1)
-        shift = *rest == 'K' ? 10 : *rest == 'M' ? 20 : *rest == 'G' ? 30 : 0;
-    if (error != std::errc() || rest + (shift ? 1 : 0) != end || value > (UINT64_MAX >> shift))
-        return make_error(Code::invalid, "'" + text + "' is no number of bytes: try 100M");
-    return value << shift;
-}
-
 Result<ckpt::CheckpointId> checkpoint_from(const std::string& text) {
     ckpt::CheckpointId id;
     std::size_t at = text.rfind('@');
@@ -99,6 +87,18 @@ ckpt::Status take_option(char option, const std::string& value, Options& options
 }
 
 }  // namespace
+
+Result<std::uint64_t> bytes_from(const std::string& text) {
+    std::uint64_t value = 0;
+    const char* end = text.data() + text.size();
+    auto [rest, error] = std::from_chars(text.data(), end, value);
+    unsigned shift = 0;
+    if (error == std::errc() && end - rest == 1)
+        shift = *rest == 'K' ? 10 : *rest == 'M' ? 20 : *rest == 'G' ? 30 : 0;
+    if (error != std::errc() || rest + (shift ? 1 : 0) != end || value > (UINT64_MAX >> shift))
+        return make_error(Code::invalid, "'" + text + "' is no number of bytes: try 100M");
+    return value << shift;
+}
 
 const char* mode_name(Mode mode) {
     switch (mode) {
