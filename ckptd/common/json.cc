@@ -43,6 +43,9 @@ const Json* find(const Json& object, const char* key) {
   return it == object.end() || it->is_null() ? nullptr : &*it;
 }
 
+// JSON text gives unsigned numbers, JSON made in this process may hold the same as signed ones.
+bool is_whole(const Json& field) { return field.is_number_unsigned() || (field.is_number_integer() && field.get<std::int64_t>() >= 0); }
+
 }  // namespace
 
 ckpt::Result<Json> parse_object(std::string_view text, std::size_t limit_bytes) {
@@ -69,7 +72,7 @@ ckpt::Result<std::string> string_field(const Json& object, const char* key, std:
 ckpt::Result<std::uint64_t> number_field(const Json& object, const char* key, std::uint64_t fallback) {
   const Json* field = find(object, key);
   if (!field) return fallback;
-  if (!field->is_number_unsigned())
+  if (!is_whole(*field))
     return make_error(Code::invalid, std::string("field '") + key + "' is not a whole number from 0");
   return field->get<std::uint64_t>();
 }
@@ -99,7 +102,7 @@ std::string text_of(const Json& object, const char* key, const std::string& fall
 
 std::uint64_t number_of(const Json& object, const char* key, std::uint64_t fallback) {
   const Json* field = find(object, key);
-  return field && field->is_number_unsigned() ? field->get<std::uint64_t>() : fallback;
+  return field && is_whole(*field) ? field->get<std::uint64_t>() : fallback;
 }
 
 Json error_answer(const ckpt::Error& error) {

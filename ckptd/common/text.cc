@@ -13,8 +13,9 @@ using ckpt::make_error;
 
 namespace {
 
-// A number with an optional fraction; `rest` gets what follows it.
+// Digits with an optional fraction; `rest` gets what follows it.
 bool parse_decimal(std::string_view text, double& value, std::string_view& rest) {
+  if (text.empty() || !all_digits(text.substr(0, 1))) return false;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
   if (error != std::errc() || value < 0 || value > 1e15) return false;
   rest = text.substr(static_cast<std::size_t>(end - text.data()));

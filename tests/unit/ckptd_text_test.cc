@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// How people write points, times, policies and sizes to ckptctl, and what retention makes of a policy.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "common/json.h"
+#include "common/point.h"
+#include "common/policy.h"
+#include "common/restore_state.h"
+#include "common/text.h"
+
+namespace ckptd {
+namespace {
+
+using ckpt::CheckpointInfo;
+using ckpt::Code;
+
+constexpr std::uint64_t second_ns = 1'000'000'000;
+constexpr std::uint64_t start_s = 1'700'000'000;
+
+CheckpointInfo made(std::uint64_t number, std::uint64_t time_s, const std::string& name = "") {
+  CheckpointInfo info;
+  info.id = {"vm", number};
+  info.wall_clock_ns = time_s * second_ns;
+  info.name = name;
+  return info;
+}
+
+std::uint64_t number_at(const std::string& point, const std::vector<CheckpointInfo>& kept) {
+  auto found = resolve_point("vm", point, kept);
+  return found.ok() ? found->id.number : 0;
+}
+
+TEST(Point, IsFoundByEachOfItsForms) {
+  std::vector<CheckpointInfo> kept;
+  for (std::uint64_t i = 1; i <= 60; ++i) kept.push_back(made(i, start_s + i, i == 7 ? "before-update" : ""));
+  EXPECT_EQ(number_at("", kept), 60u);
+  EXPECT_EQ(number_at("latest", kept), 60u);
+  EXPECT_EQ(number_at("12", kept), 12u);
+  EXPECT_EQ(number_at("before-update", kept), 7u);
+  EXPECT_EQ(number_at("-30s", kept), 30u);
+  EXPECT_EQ(number_at("-1500ms", kept), 58u);
+  EXPECT_EQ(number_at(std::to_string(start_s + 20), kept), 20u);
+  EXPECT_EQ(number_at("2023-11-14T22:13:50Z", kept), 30u);
+  EXPECT_EQ(number_at("2023-11-14 22:13:50.9Z", kept), 30u);
+}
+
+TEST(Point, ThatIsNotThereSaysWhatIs) {
+  std::vector<CheckpointInfo> kept = {made(5, start_s), made(9, start_s + 4)};
+  for (const char* point : {"6", "1000000000", "-5m", "nonesuch", "2001-01-01T00:00:00Z", "99999999999999999999"}) {
+    auto found = resolve_point("vm", point, kept);
+    ASSERT_FALSE(found.ok()) << point;
+    EXPECT_EQ(found.error().code, Code::not_found) << point;
+  }
+  EXPECT_EQ(resolve_point("vm", "-5x", kept).error().code, Code::invalid);
+  EXPECT_EQ(resolve_point("vm", "latest", {}).error().code, Code::not_found);
+}
+
+TEST(Point, NamesCannotBeTakenForOtherForms) {
+  EXPECT_TRUE(check_point_name("before-update").ok());
+  for (const char* name : {"", "latest", "17", "-5m", "a b", "a@b", "a/b", "2023-11-14T22:13:50"})
+    EXPECT_FALSE(check_point_name(name).ok()) << name;
+}
+
+TEST(Text, DurationsAndSizes) {
+  EXPECT_EQ(*parse_duration_ms("50ms"), 50u);
+  EXPECT_EQ(*parse_duration_ms("2.5s"), 2500u);
+  EXPECT_EQ(*parse_duration_ms("1h"), 3'600'000u);
+  for (const char* bad : {"", "s", "-1s", "1 s", "1x", "nan", "1e3", "99999999999999999d"}) EXPECT_FALSE(parse_duration_ms(bad).ok()) << bad;
+  EXPECT_EQ(*parse_size("1.5K"), 1536u);
+  EXPECT_EQ(*parse_size("10M"), 10u << 20);
+  EXPECT_FALSE(parse_size("M").ok());
+  EXPECT_EQ(format_size(1536), "1.5 KiB");
+  EXPECT_EQ(format_duration_ms(3'723'000), "1 h 2 m");
+}
+
+TEST(Policy, RoundTripsAndChecksItsBounds) {
+  Policy policy;
+  auto again = policy_from_json(policy_to_json(policy), Policy{1, {}});
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(format_retention(*again), "all:1m,10s:10m,1m:1d,1h:7d,1d:90d");
+  EXPECT_EQ(policy_to_json(*policy_from_json({{"retention", *parse_retention(format_retention(policy))}}, policy)), policy_to_json(policy));
+  for (const Json& bad : {Json{{"interval_ms", 49}}, Json{{"interval_ms", -1}}, Json{{"interval_ms", "1s"}}, Json{{"retention", 5}},
+                          Json{{"retention", Json::array()}}, Json{{"retention", Json::array({{{"every_s", 1}, {"for_s", 0}}})}}})
+    EXPECT_FALSE(policy_from_json(bad, policy).ok()) << bad;
+  EXPECT_FALSE(parse_retention("60s").ok());
+}
+
+// One checkpoint a second for two days, thinned every five seconds as ckptd does: what stays is what the rules promise,
+// whenever one looks.
+TEST(Retention, ThinsAsTimeGoesByAndKeepsWhatItPromised) {
+  Policy policy;
+  policy.retention = {{0, 60}, {10, 600}, {60, 86'400}};
+  std::vector<CheckpointInfo> kept;
+  for (std::uint64_t i = 1; i <= 2 * 86'400; ++i) {
+    kept.push_back(made(i, start_s + i, i == 100 ? "named" : ""));
+    if (i == 200) kept.back().pins = {"admin"};
+    if (i % 5 != 0) continue;
+    auto gone = expired(policy, kept, (start_s + i) * second_ns);
+    std::set<std::uint64_t> numbers(gone.begin(), gone.end());
+    std::erase_if(kept, [&](const CheckpointInfo& info) { return numbers.contains(info.id.number); });
+    ASSERT_LE(kept.size(), 61u + 56u + 1442u + 2u + 5u);
+  }
+  std::uint64_t now_s = start_s + 2 * 86'400;
+  EXPECT_EQ(kept[0].name, "named");
+  EXPECT_EQ(kept[1].pins.size(), 1u);
+  for (std::size_t i = 3; i < kept.size(); ++i) {
+    std::uint64_t age_s = now_s - kept[i].wall_clock_ns / second_ns;
+    std::uint64_t gap_s = (kept[i].wall_clock_ns - kept[i - 1].wall_clock_ns) / second_ns;
+    EXPECT_LE(gap_s, age_s < 60 ? 1u : age_s < 590 ? 10u : 60u) << "at age " << age_s;
+  }
+}
+
+TEST(Retention, NeverTakesTheNewest) {
+  Policy policy;
+  policy.retention = {{0, 1}};
+  EXPECT_EQ(expired(policy, {made(1, start_s), made(2, start_s + 1)}, (start_s + 1000) * second_ns), std::vector<std::uint64_t>{1});
+}
+
+TEST(Json, FromOutsideIsBounded) {
+  EXPECT_TRUE(parse_object(R"({"a": "[[[["})").ok());
+  EXPECT_EQ(parse_object("[]").error().code, Code::invalid);
+  EXPECT_EQ(parse_object("{").error().code, Code::invalid);
+  EXPECT_EQ(parse_object("{\"a\":" + std::string(100'000, '[')).error().code, Code::invalid);
+  EXPECT_EQ(parse_object(std::string(json_line_limit_bytes + 1, ' ')).error().code, Code::limit);
+  EXPECT_FALSE(required_string(Json{{"a", 1}}, "a").ok());
+  EXPECT_FALSE(number_field(Json{{"a", -1}}, "a").ok());
+}
+
+TEST(RestoreState, RoundTripsAndRefusesWhatIsNotOne) {
+  RestoreState state;
+  state.name = "vm";
+  state.source = "vm@5";
+  state.mode = "lazy";
+  state.phase = "running";
+  state.holder = "restore:vm";
+  state.agent = {42, 4711};
+  state.disks.resize(1);
+  state.disks[0].name = "disk0";
+  state.disks[0].overlay = "/d/vm.qcow2";
+  state.disks[0].streaming = true;
+  auto again = restore_from_json(to_json(state));
+  ASSERT_TRUE(again.ok()) << again.error().context;
+  EXPECT_EQ(to_json(*again), to_json(state));
+  for (const char* field : {"name", "source", "mode", "phase", "holder", "version"}) {
+    Json broken = to_json(state);
+    broken.erase(field);
+    EXPECT_FALSE(restore_from_json(broken).ok()) << field;
+    broken[field] = Json::array();
+    EXPECT_FALSE(restore_from_json(broken).ok()) << field;
+  }
+  Json hostile = to_json(state);
+  hostile["name"] = "../../etc";
+  EXPECT_FALSE(restore_from_json(hostile).ok());
+  hostile = to_json(state);
+  hostile["agent"] = {{"pid", 1}, {"start_time", 0}};
+  EXPECT_FALSE(restore_from_json(hostile)->agent.known());
+}
+
+}  // namespace
+}  // namespace ckptd
