@@ -23,6 +23,11 @@ class File {
   // Writes all of it or fails; after a failure any part may have been written.
   virtual Status write_at(std::uint64_t offset, std::span<const std::uint8_t> data) = 0;
   virtual Status sync() = 0;  // data and size are durable
+  // Both, as one request where the system can.
+  virtual Status write_and_sync(std::uint64_t offset, std::span<const std::uint8_t> data) {
+    CKPT_TRY(write_at(offset, data));
+    return sync();
+  }
   virtual Status truncate(std::uint64_t size) = 0;
   virtual Result<std::uint64_t> size() = 0;
 };

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "format/segment.h"
+
+#include <algorithm>
+
+#include "base/hash.h"
+
+namespace ckpt {
+
+namespace {
+
+constexpr std::string_view header_magic = "CKPTSEG1";
+constexpr std::string_view trailer_magic = "CKPTSEGF";
+constexpr std::size_t trailer_checksummed_bytes = 24;
+
+bool is_magic(ByteView bytes, std::string_view magic) {
+  return bytes.size() == magic.size() && std::equal(bytes.begin(), bytes.end(), as_bytes(magic).begin());
+}
+
+}  // namespace
+
+void encode_segment_header(Bytes& out, const SegmentHeader& header) {
+  std::size_t start = out.size();
+  ByteWriter writer(out);
+  writer.bytes(as_bytes(header_magic));
+  writer.u32(segment_version);
+  writer.u32(0);
+  writer.u64(header.segment);
+  writer.bytes(header.uuid);
+  writer.u64(header.generation);
+  writer.zeroes(8);
+  writer.u64(checksum(ByteView(out).subspan(start)));
+}
+
+Result<SegmentHeader> decode_segment_header(ByteView bytes) {
+  ByteReader reader(bytes);
+  if (!is_magic(reader.bytes(8), header_magic)) return make_error(Code::corrupt, "not a segment");
+  std::uint32_t version = reader.u32();
+  if (reader.ok() && version > segment_version) {
+    return make_error(Code::version, "segment of version " + std::to_string(version));
+  }
+  SegmentHeader header;
+  reader.skip(4);
+  header.segment = reader.u64();
+  reader.copy_to(header.uuid);
+  header.generation = reader.u64();
+  reader.skip(8);
+  std::size_t checked = reader.offset();
+  std::uint64_t sum = reader.u64();
+  if (!reader.ok() || sum != checksum(bytes.first(checked))) {
+    return make_error(Code::corrupt, "segment header fails its checksum");
+  }
+  return header;
+}
+
+void append_footer_entry(Bytes& footer, std::uint64_t offset, ByteView head_and_table) {
+  ByteWriter writer(footer);
+  writer.u64(offset);
+  writer.bytes(head_and_table);
+}
+
+void append_trailer(Bytes& footer, std::uint64_t footer_offset) {
+  std::uint64_t length = footer.size();
+  ByteWriter writer(footer);
+  writer.bytes(as_bytes(trailer_magic));
+  writer.u64(footer_offset);
+  writer.u64(length);
+  writer.u64(checksum(footer));
+}
+
+std::optional<SegmentTrailer> decode_trailer(ByteView bytes, std::uint64_t file_size) {
+  ByteReader reader(bytes);
+  if (!is_magic(reader.bytes(8), trailer_magic)) return std::nullopt;
+  SegmentTrailer trailer;
+  trailer.footer_offset = reader.u64();
+  trailer.footer_length = reader.u64();
+  trailer.checksum = reader.u64();
+  if (!reader.finished() || file_size < segment_header_bytes + segment_trailer_bytes) return std::nullopt;
+  std::uint64_t end = file_size - segment_trailer_bytes;
+  if (trailer.footer_offset < segment_header_bytes || trailer.footer_offset > end ||
+      trailer.footer_length != end - trailer.footer_offset) {
+    return std::nullopt;
+  }
+  return trailer;
+}
+
+Result<std::vector<PlacedFrame>> decode_footer(ByteView footer, const SegmentTrailer& trailer, std::uint64_t segment) {
+  Bytes head;
+  ByteWriter writer(head);
+  writer.bytes(as_bytes(trailer_magic));
+  writer.u64(trailer.footer_offset);
+  writer.u64(trailer.footer_length);
+  static_assert(trailer_checksummed_bytes == 24);
+  if (checksum(footer, head, 0) != trailer.checksum) return make_error(Code::corrupt, "footer fails its checksum");
+  std::vector<PlacedFrame> frames;
+  std::uint64_t free_from = segment_header_bytes;
+  std::uint32_t next_ordinal = 0;
+  while (!footer.empty()) {
+    PlacedFrame frame;
+    ByteReader reader(footer);
+    frame.offset = reader.u64();
+    if (!reader.ok()) return make_error(Code::corrupt, "footer is cut short");
+    CKPT_ASSIGN(frame.head, decode_frame_head(reader.rest(), frame_seed(segment, frame.offset)));
+    bool in_order = frame.offset >= free_from && frame.head.table.front().ordinal >= next_ordinal;
+    if (!in_order || frame.offset > trailer.footer_offset ||
+        frame.head.total_bytes() > trailer.footer_offset - frame.offset) {
+      return make_error(Code::corrupt, "footer names a frame out of range");
+    }
+    free_from = frame.offset + frame.head.total_bytes();
+    next_ordinal = frame.head.table.back().ordinal + 1;
+    footer = footer.subspan(8 + frame.head.payload_offset());
+    frames.push_back(std::move(frame));
+  }
+  return frames;
+}
+
+}  // namespace ckpt

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "store/core.h"
+
+namespace ckpt {
+
+StoreCore::StoreCore(Env& the_env, std::unique_ptr<File> the_lock, std::unique_ptr<Backend> the_backend,
+                     const StoreUuid& the_uuid, const StoreOptions& the_options)
+    : env(the_env),
+      lock(std::move(the_lock)),
+      backend(std::move(the_backend)),
+      uuid(the_uuid),
+      options(the_options),
+      segments(*backend, uuid, {options.read_only, options.segment_size_bytes, options.index_limit_bytes}),
+      journal(*backend, uuid) {}
+
+StoreCore::~StoreCore() {
+  if (!options.read_only) segments.close();
+}
+
+Result<Chunk> StoreCore::read_chunk(Location location, std::uint32_t domain) {
+  CKPT_ASSIGN(Chunk chunk, segments.read(location));
+  if (!keys.matches(chunk.bytes(), chunk.hash(), domain)) {
+    return make_error(Code::corrupt, place_of(location) + ": content does not match its hash");
+  }
+  return chunk;
+}
+
+Result<Manifest> StoreCore::read_manifest(const CommitRecord& commit) {
+  std::uint32_t domain = domain_of(commit.machine);
+  Bytes bytes;
+  for (Location at = commit.manifest; bytes.size() < commit.manifest_length; ++at) {
+    CKPT_ASSIGN(Chunk chunk, read_chunk(at, domain));
+    ByteView view = chunk.bytes();
+    bytes.insert(bytes.end(), view.begin(), view.end());
+  }
+  if (bytes.size() != commit.manifest_length) {
+    return make_error(Code::corrupt, place_of(commit.manifest) + ": manifest of another length");
+  }
+  auto manifest = decode_manifest(bytes);
+  if (manifest) return manifest;
+  Error error = manifest.error();
+  error.context = place_of(commit.manifest) + ": " + error.context;
+  return error;
+}
+
+std::uint32_t StoreCore::domain_of(std::uint32_t machine) const {
+  std::shared_lock guard(catalog_mutex);
+  const MachineEntry* entry = catalog.find_machine(machine);
+  return entry == nullptr ? 0 : entry->record.domain;
+}
+
+Status StoreCore::check_writable() const {
+  if (!journal.damage().empty()) {
+    return make_error(Code::refused, "the store is damaged and open for reading only: " + journal.damage());
+  }
+  if (options.read_only) return make_error(Code::refused, "the store is open for reading only");
+  if (!journal.usable()) {
+    return make_error(Code::io, "the journal could not be written: no more is stored until the store is opened again");
+  }
+  return {};
+}
+
+Status StoreCore::write_record(JournalRecord record) {
+  CKPT_TRY(check_writable());
+  CKPT_TRY(journal.append(record));
+  std::unique_lock guard(catalog_mutex);
+  return catalog.apply(std::move(record));
+}
+
+void StoreCore::add_epoch(const std::shared_ptr<EpochState>& epoch) {
+  std::lock_guard guard(epochs_mutex_);
+  std::erase_if(epochs_, [](const auto& known) { return known.expired(); });
+  epochs_.push_back(epoch);
+}
+
+std::vector<std::shared_ptr<EpochState>> StoreCore::epochs() {
+  std::lock_guard guard(epochs_mutex_);
+  std::vector<std::shared_ptr<EpochState>> epochs;
+  for (const auto& known : epochs_) {
+    if (auto epoch = known.lock()) epochs.push_back(std::move(epoch));
+  }
+  return epochs;
+}
+
+Result<Node> StoredNodes::load_node(Location location) {
+  CKPT_ASSIGN(Chunk chunk, core_.read_chunk(location, domain_));
+  if (chunk.bytes().size() != node_bytes) return make_error(Code::corrupt, place_of(location) + ": is not a node");
+  return decode_node(chunk.bytes());
+}
+
+}  // namespace ckpt

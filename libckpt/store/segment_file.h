@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "format/segment.h"
+#include "store/backend.h"
+#include "store/frame_cache.h"
+
+namespace ckpt {
+
+// Where the frames of a segment are, and which chunks are in which.
+class FrameTable {
+ public:
+  struct Frame {
+    std::uint64_t offset = 0;
+    std::uint32_t stored_length = 0;
+    std::uint32_t first = 0;  // of its chunks, in ordinals()
+    std::uint32_t count = 0;
+
+    std::size_t total_bytes() const { return frame_head_bytes + count * frame_entry_bytes + stored_length; }
+  };
+
+  void add(std::uint64_t offset, const FrameHead& head);
+  const Frame* find(std::uint32_t ordinal) const;
+  // Forgets the frames from that offset on.
+  void cut(std::uint64_t offset);
+
+  const std::vector<Frame>& frames() const { return frames_; }
+  const std::vector<std::uint32_t>& ordinals() const { return ordinals_; }
+  std::uint32_t next_ordinal() const { return ordinals_.empty() ? 0 : ordinals_.back() + 1; }
+
+ private:
+  std::vector<Frame> frames_;
+  std::vector<std::uint32_t> ordinals_;
+};
+
+// Checks and decompresses a whole frame's bytes.
+Result<std::shared_ptr<const DecodedFrame>> decode_frame(ByteView bytes, std::uint64_t seed);
+
+// An existing segment, opened for reading. The blob stays open, so it stays readable when its name is taken away.
+class SegmentFile {
+ public:
+  // Reads the footer, or scans when there is none. `verify_payloads`: a scan leaves out frames whose payload is not whole.
+  static Result<std::shared_ptr<SegmentFile>> open(std::shared_ptr<Blob> blob, std::uint64_t id, const StoreUuid& uuid,
+                                                   std::uint64_t serial, bool verify_payloads);
+  // Of a segment that was written just now.
+  static std::shared_ptr<SegmentFile> adopt(std::shared_ptr<Blob> blob, std::uint64_t id, std::uint64_t generation,
+                                            std::uint64_t serial, FrameTable table, bool sealed);
+
+  std::uint64_t id() const { return id_; }
+  std::uint64_t serial() const { return serial_; }
+  std::uint64_t generation() const { return generation_; }
+  bool sealed() const { return sealed_; }
+  Blob& blob() { return *blob_; }
+
+  // A copy, as an unsealed segment grows under a reader.
+  std::optional<FrameTable::Frame> find(std::uint32_t ordinal);
+  // Reads on behind the frames known so far. For a segment that another process writes.
+  Status scan_on(bool verify_payloads);
+  // Where the last whole frame ends.
+  std::uint64_t scanned_end() const { return scanned_end_; }
+  // Not while somebody may scan on.
+  const FrameTable& table() const { return table_; }
+
+  Result<std::shared_ptr<const DecodedFrame>> read_frame(const FrameTable::Frame& frame);
+  // Every frame's head, for an index or a footer: from the footer, or by reading each.
+  Status each_head(const std::function<void(std::uint64_t offset, const FrameHead&, ByteView head_and_table)>& visit);
+
+ private:
+  SegmentFile(std::shared_ptr<Blob> blob, std::uint64_t id, std::uint64_t serial)
+      : blob_(std::move(blob)), id_(id), serial_(serial) {}
+  Status load_footer(std::uint64_t size);
+  Error at(std::uint64_t offset, const Error& error) const;
+
+  std::shared_ptr<Blob> blob_;
+  std::uint64_t id_;
+  std::uint64_t serial_;
+  std::uint64_t generation_ = 0;
+  bool sealed_ = false;
+  std::uint64_t scanned_end_ = segment_header_bytes;
+  std::mutex mutex_;  // guards table_ and scanned_end_ while unsealed
+  FrameTable table_;
+};
+
+}  // namespace ckpt

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "store/segment_store.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace ckpt {
+
+namespace {
+
+constexpr std::size_t frame_cache_bytes = 48u << 20;
+const std::string segments_folder = "segments/";
+
+}  // namespace
+
+SegmentStore::SegmentStore(Backend& backend, const StoreUuid& uuid, const Options& options)
+    : backend_(backend),
+      uuid_(uuid),
+      options_(options),
+      cache_(frame_cache_bytes),
+      index_(options.read_only ? 0 : options.index_limit_bytes) {}
+
+void SegmentStore::reserve_ids(std::uint64_t used) {
+  std::lock_guard lock(mutex_);
+  next_id_ = std::max(next_id_, used + 1);
+}
+
+Error SegmentStore::last_failure() const {
+  std::lock_guard lock(mutex_);
+  return last_failure_;
+}
+
+// --- reading
+
+Result<Chunk> SegmentStore::read(Location location) {
+  CKPT_ASSIGN(std::optional<Chunk> fresh, read_from_writer(location));
+  if (fresh) return std::move(*fresh);
+  CKPT_ASSIGN(std::shared_ptr<SegmentFile> segment, file(segment_of(location)));
+  std::optional<FrameTable::Frame> frame = segment->find(ordinal_of(location));
+  if (!frame && options_.read_only && !segment->sealed()) {
+    // The writer has gone on since.
+    CKPT_TRY(segment->scan_on(false));
+    frame = segment->find(ordinal_of(location));
+  }
+  if (!frame) return make_error(Code::corrupt, place_of(location) + ": is not there");
+  FrameKey key{segment->serial(), frame->offset};
+  if (auto cached = cache_.find(key)) return chunk_of(cached, location);
+  CKPT_ASSIGN(auto decoded, segment->read_frame(*frame));
+  cache_.insert(key, decoded);
+  return chunk_of(decoded, location);
+}
+
+Result<Chunk> SegmentStore::chunk_of(const std::shared_ptr<const DecodedFrame>& frame, Location location) const {
+  std::size_t index = frame->find(ordinal_of(location));
+  if (index == frame->table.size()) return make_error(Code::corrupt, place_of(location) + ": is not in its frame");
+  return Chunk{frame, index};
+}
+
+std::shared_ptr<SegmentWriter> SegmentStore::writer_of_locked(std::uint64_t id) const {
+  if (open_ && open_->id() == id) return open_;
+  for (const auto& writer : full_) {
+    if (writer->id() == id) return writer;
+  }
+  return nullptr;
+}
+
+// Empty when the segment is not one that is being written.
+Result<std::optional<Chunk>> SegmentStore::read_from_writer(Location location) {
+  std::shared_ptr<Blob> blob;
+  FrameTable::Frame frame;
+  FrameKey key;
+  Bytes bytes;
+  {
+    std::lock_guard lock(mutex_);
+    auto writer = writer_of_locked(segment_of(location));
+    if (!writer) return std::optional<Chunk>();
+    const FrameTable::Frame* found = writer->table().find(ordinal_of(location));
+    if (found == nullptr) return make_error(Code::corrupt, place_of(location) + ": is not there");
+    frame = *found;
+    key = {writer->serial(), frame.offset};
+    blob = writer->blob();
+    ByteView buffered = writer->buffered(frame);
+    bytes.assign(buffered.begin(), buffered.end());
+  }
+  std::shared_ptr<const DecodedFrame> decoded = cache_.find(key);
+  if (!decoded) {
+    if (bytes.empty()) {
+      CKPT_ASSIGN(bytes, read_exactly(*blob, frame.offset, frame.total_bytes()));
+    }
+    auto result = decode_frame(bytes, frame_seed(segment_of(location), frame.offset));
+    if (!result) return make_error(result.error().code, place_of(location) + ": " + result.error().context);
+    decoded = result.take();
+    cache_.insert(key, decoded);
+  }
+  CKPT_ASSIGN(Chunk chunk, chunk_of(decoded, location));
+  return std::optional<Chunk>(std::move(chunk));
+}
+
+Result<std::shared_ptr<SegmentFile>> SegmentStore::file(std::uint64_t segment) {
+  {
+    std::lock_guard lock(mutex_);
+    auto at = entries_.find(segment);
+    if (at == entries_.end() && !options_.read_only) {
+      return make_error(Code::corrupt, "segments/" + segment_name(segment) + " is missing");
+    }
+    if (at != entries_.end()) {
+      if (at->second.unsealed) return at->second.unsealed;
+      if (auto loaded = at->second.loaded.lock()) {
+        remember_locked(loaded);
+        return loaded;
+      }
+    }
+  }
+  return open_file(segment);
+}
+
+// Outside the lock: two threads may both do it, and one of the results is kept.
+Result<std::shared_ptr<SegmentFile>> SegmentStore::open_file(std::uint64_t id) {
+  std::shared_ptr<Blob> blob;
+  {
+    std::lock_guard lock(mutex_);
+    auto at = entries_.find(id);
+    if (at != entries_.end()) blob = at->second.held;
+  }
+  if (!blob) {
+    auto opened = backend_.open(segments_folder + segment_name(id));
+    if (!opened && opened.error().code == Code::not_found) {
+      return make_error(Code::corrupt, "segments/" + segment_name(id) + " is missing");
+    }
+    if (!opened) return opened.error();
+    blob = opened.take();
+  }
+  CKPT_ASSIGN(auto file, SegmentFile::open(blob, id, uuid_, next_serial_++, false));
+  CKPT_ASSIGN(std::uint64_t bytes, file->blob().size());
+  std::lock_guard lock(mutex_);
+  Entry& entry = entries_[id];
+  if (auto other = entry.loaded.lock()) return other;
+  entry.bytes = bytes;
+  if (options_.read_only) entry.held = blob;
+  if (!file->sealed()) entry.unsealed = file;
+  entry.loaded = file;
+  remember_locked(file);
+  return file;
+}
+
+void SegmentStore::remember_locked(const std::shared_ptr<SegmentFile>& file) {
+  auto at = std::find(loaded_.begin(), loaded_.end(), file);
+  if (at != loaded_.end()) {
+    loaded_.splice(loaded_.begin(), loaded_, at);
+    return;
+  }
+  loaded_.push_front(file);
+  if (loaded_.size() > max_loaded_files) loaded_.pop_back();
+}
+
+// --- appending
+
+Status SegmentStore::ensure_open_locked(std::size_t chunks, std::shared_ptr<SegmentWriter>& full) {
+  if (open_ && (open_->size() >= options_.segment_size_bytes || !open_->has_room_for(chunks))) {
+    full = open_;
+    full_.push_back(std::move(open_));
+    open_.reset();
+  }
+  if (open_) return {};
+  SegmentHeader header{next_id_, uuid_, 0};
+  CKPT_ASSIGN(open_, SegmentWriter::create(backend_, segments_folder + segment_name(next_id_), header, next_serial_++));
+  ++next_id_;
+  return {};
+}
+
+Result<std::vector<Location>> SegmentStore::append(std::span<FrameDraft> drafts, bool index_them,
+                                                   std::uint64_t& stored_bytes) {
+  std::vector<Location> locations;
+  std::shared_ptr<SegmentWriter> full;
+  std::size_t chunks = 0;
+  for (const FrameDraft& draft : drafts) chunks += draft.head.table.size();
+  Status opened;
+  {
+    std::lock_guard lock(mutex_);
+    opened = ensure_open_locked(chunks, full);
+    for (std::size_t i = 0; opened && i < drafts.size(); ++i) {
+      FrameDraft& draft = drafts[i];
+      auto added = open_->append(draft);
+      if (!added) {
+        fail_locked(open_, added.error());
+        return added.error();
+      }
+      stored_bytes += *added;
+      locations.push_back(make_location(open_->id(), draft.head.table.front().ordinal));
+      for (const ChunkEntry& entry : draft.head.table) {
+        if (index_them) index_.insert(entry.hash, make_location(open_->id(), entry.ordinal));
+      }
+    }
+  }
+  if (full) CKPT_TRY(seal(full));
+  if (!opened) return opened.error();
+  return locations;
+}
+
+Status SegmentStore::sync_writer(const std::shared_ptr<SegmentWriter>& writer) {
+  std::uint64_t size = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (writer_of_locked(writer->id()) != writer) return {};  // sealed, so synced, or failed, which its epochs see
+    if (Status status = writer->flush(); !status) {
+      fail_locked(writer, status.error());
+      return status;
+    }
+    size = writer->size();
+    if (writer->durable_bytes() == size) return {};
+  }
+  Status status = writer->blob()->sync();
+  std::lock_guard lock(mutex_);
+  if (writer_of_locked(writer->id()) != writer) {
+    return writer->durable_bytes() >= size ? Status() : Status(last_failure_);
+  }
+  if (!status) {
+    fail_locked(writer, status.error());
+    return status;
+  }
+  writer->set_durable(size);
+  return {};
+}
+
+Status SegmentStore::sync() {
+  std::vector<std::shared_ptr<SegmentWriter>> writers;
+  {
+    std::lock_guard lock(mutex_);
+    writers = full_;
+    if (open_) writers.push_back(open_);
+  }
+  for (const auto& writer : writers) CKPT_TRY(sync_writer(writer));
+  return {};
+}
+
+// The frames are durable before there is a footer: a footer never promises what a power cut took away.
+Status SegmentStore::seal(const std::shared_ptr<SegmentWriter>& writer) {
+  CKPT_TRY(sync_writer(writer));
+  std::lock_guard lock(mutex_);
+  if (writer_of_locked(writer->id()) != writer) return {};
+  // Without a footer it is as good, only slower to open.
+  bool sealed = writer->seal().ok();
+  if (!sealed) (void)writer->blob()->cut(writer->durable_bytes());
+  retire_locked(writer, writer->take_table(), sealed);
+  return {};
+}
+
+void SegmentStore::retire_locked(const std::shared_ptr<SegmentWriter>& writer, FrameTable table, bool sealed) {
+  Entry& entry = entries_[writer->id()];
+  auto file = SegmentFile::adopt(writer->blob(), writer->id(), writer->generation(), writer->serial(), std::move(table),
+                                 sealed);
+  entry.bytes = sealed ? writer->size() : writer->durable_bytes();
+  entry.indexed = true;
+  entry.loaded = file;
+  if (!sealed) entry.unsealed = file;
+  remember_locked(file);
+  std::erase(full_, writer);
+  if (open_ == writer) open_.reset();
+}
+
+void SegmentStore::fail_locked(const std::shared_ptr<SegmentWriter>& writer, const Error& error) {
+  last_failure_ = error;
+  ++failures_;
+  FrameTable table = writer->give_up();
+  if (!table.frames().empty()) {
+    std::vector<bool> kept(table.next_ordinal(), true);
+    retire_locked(writer, std::move(table), false);
+    entries_[writer->id()].kept = std::move(kept);
+    return;
+  }
+  // Nothing in it was ever durable.
+  std::erase(full_, writer);
+  if (open_ == writer) open_.reset();
+  (void)backend_.remove(segments_folder + segment_name(writer->id()));
+}
+
+// --- deduplication
+
+bool SegmentStore::usable_locked(Location location) const {
+  if (writer_of_locked(segment_of(location))) return true;
+  auto at = entries_.find(segment_of(location));
+  if (at == entries_.end() || !at->second.duplicates_allowed) return false;
+  const auto& kept = at->second.kept;
+  return !kept || (ordinal_of(location) < kept->size() && (*kept)[ordinal_of(location)]);
+}
+
+Location SegmentStore::find_duplicate(const ChunkHash& hash) {
+  std::lock_guard lock(mutex_);
+  Location location = index_.find(hash);
+  return location != 0 && usable_locked(location) ? location : 0;
+}
+
+bool SegmentStore::index_some() {
+  std::uint64_t id = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (index_.full()) return false;
+    for (auto at = entries_.rbegin(); at != entries_.rend() && id == 0; ++at) {
+      if (at->second.indexed) continue;
+      at->second.indexed = true;
+      id = at->first;
+    }
+  }
+  if (id == 0) return false;
+  auto segment = file(id);
+  if (!segment) return true;  // damage is verify's to report; not knowing these chunks costs space only
+  (void)(*segment)->each_head([this, id](std::uint64_t, const FrameHead& head, ByteView) {
+    std::lock_guard lock(mutex_);
+    for (const ChunkEntry& entry : head.table) {
+      if (entry.length == max_chunk_bytes) index_.insert(entry.hash, make_location(id, entry.ordinal));
+    }
+  });
+  return true;
+}
+
+}  // namespace ckpt

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "store/chunk_index.h"
+#include "store/frame_cache.h"
+#include "store/segment_writer.h"
+
+namespace ckpt {
+
+// A chunk in memory; the bytes live as long as the frame does.
+struct Chunk {
+  std::shared_ptr<const DecodedFrame> frame;
+  std::size_t index = 0;
+
+  ByteView bytes() const { return frame->chunk(index); }
+  const ChunkHash& hash() const { return frame->table[index].hash; }
+};
+
+// All segments of a store: reading by location, appending, deduplication. Thread-safe.
+class SegmentStore {
+ public:
+  struct Options {
+    bool read_only = false;
+    std::uint64_t segment_size_bytes = 64ull << 20;
+    std::uint64_t index_limit_bytes = 256ull << 20;
+  };
+
+  SegmentStore(Backend& backend, const StoreUuid& uuid, const Options& options);
+
+  // Lists the segments. A writer finishes what an interrupted one left; `dropped` were being deleted. A reader opens each
+  // and keeps it open, so that it stays readable whatever the writer deletes. Call again to see new ones.
+  Status load(const std::vector<std::uint64_t>& dropped);
+  // IDs from here on are free; the journal may know of larger ones than there are files.
+  void reserve_ids(std::uint64_t used);
+  // Before load(): the journal turned out to be damaged.
+  void set_read_only() { options_.read_only = true; }
+
+  Result<Chunk> read(Location location);
+
+  // Appends the frames, one behind another in one segment. Returns the location of each one's first chunk; the others
+  // follow on. `index_them`: identical chunks are to be found by find_duplicate() from now on.
+  Result<std::vector<Location>> append(std::span<FrameDraft> drafts, bool index_them, std::uint64_t& stored_bytes);
+  // All that has been appended is durable.
+  Status sync();
+  // A location of this content, 0 when there is none that may be used.
+  Location find_duplicate(const ChunkHash& hash);
+  // Makes some more of the older segments' chunks known to find_duplicate(). False: there are no more.
+  bool index_some();
+
+  // Counts failures of append() and sync(). Chunks that were not durable then are lost, so every epoch begun before must
+  // be given up; later ones start in a new segment.
+  std::uint64_t failures() const { return failures_.load(); }
+  Error last_failure() const;
+
+  // For reclaiming.
+  struct Info {
+    std::uint64_t id = 0;
+    std::uint64_t bytes = 0;
+    bool closed = false;  // nothing will be added
+  };
+  std::vector<Info> list() const;
+  std::uint64_t total_bytes() const;
+  void allow_duplicates(std::uint64_t segment, bool allowed);
+  Result<std::shared_ptr<SegmentFile>> file(std::uint64_t segment);
+  Status remove(std::uint64_t segment);
+  // Rewrites it with those chunks only. Returns the bytes it has now.
+  Result<std::uint64_t> rewrite(std::uint64_t segment, const std::function<bool(std::uint32_t ordinal)>& keep,
+                                int compression_level);
+  // Seals the open segment, at the end.
+  void close();
+
+ private:
+  struct Entry {
+    std::uint64_t bytes = 0;
+    bool duplicates_allowed = true;
+    bool indexed = false;
+    std::shared_ptr<Blob> held;                          // a reader's
+    std::shared_ptr<SegmentFile> unsealed;               // scanning again would be slow
+    std::weak_ptr<SegmentFile> loaded;
+    std::optional<std::vector<bool>> kept;               // after a rewrite: ordinals that are still there
+  };
+  static constexpr std::size_t max_loaded_files = 128;
+
+  Status recover(std::uint64_t id, Entry& entry);
+  Result<std::shared_ptr<SegmentFile>> open_file(std::uint64_t id);
+  void remember_locked(const std::shared_ptr<SegmentFile>& file);
+  Result<Chunk> chunk_of(const std::shared_ptr<const DecodedFrame>& frame, Location location) const;
+  std::shared_ptr<SegmentWriter> writer_of_locked(std::uint64_t id) const;
+  Result<std::optional<Chunk>> read_from_writer(Location location);
+  Status ensure_open_locked(std::size_t chunks, std::shared_ptr<SegmentWriter>& full);
+  Status seal(const std::shared_ptr<SegmentWriter>& writer);
+  Status sync_writer(const std::shared_ptr<SegmentWriter>& writer);
+  void fail_locked(const std::shared_ptr<SegmentWriter>& writer, const Error& error);
+  void retire_locked(const std::shared_ptr<SegmentWriter>& writer, FrameTable table, bool sealed);
+  bool usable_locked(Location location) const;
+
+  Backend& backend_;
+  StoreUuid uuid_;
+  Options options_;
+  FrameCache cache_;
+  std::atomic<std::uint64_t> next_serial_{1};
+  std::atomic<std::uint64_t> failures_{0};
+
+  mutable std::mutex mutex_;
+  std::map<std::uint64_t, Entry> entries_;  // all but those being written
+  std::list<std::shared_ptr<SegmentFile>> loaded_;  // used last first
+  std::shared_ptr<SegmentWriter> open_;
+  std::vector<std::shared_ptr<SegmentWriter>> full_;  // being sealed
+  std::uint64_t next_id_ = 1;
+  ChunkIndex index_;
+  Error last_failure_;
+};
+
+}  // namespace ckpt
