@@ -10,7 +10,7 @@ debian_suite() {
 }
 
 make_debian() {
-    local root=$1/root
+    local root=$1/root propagation=private
     [ "$(id -u)" -eq 0 ] || {
         echo "the Debian guest is built with debootstrap, which needs root" >&2
         return 1
@@ -18,9 +18,16 @@ make_debian() {
     progress "Debian guest: base system" "$cache/logs/debian-base.log" \
         debootstrap --variant=minbase "$(debian_suite)" "$root" "$(apt_main_archive)"
     cp "$guests/debian/configure" "$root/configure"
-    # In a mount namespace of its own: however this ends, no mount is left.
+    # In a mount namespace of its own: however this ends, no mount is left. Where
+    # / is a plain chroot, a namespace cannot be made private; hence the umount.
+    unshare -m true 2>/dev/null || propagation=unchanged
     progress "Debian guest: services" "$cache/logs/debian-services.log" \
-        unshare -m sh -c 'mount -t proc proc "$1/proc" && exec chroot "$1" /configure' sh "$root"
+        unshare -m --propagation "$propagation" sh -c '
+            mount -t proc proc "$1/proc" || exit
+            chroot "$1" /configure
+            result=$?
+            umount "$1/proc"
+            exit $result' sh "$root"
     rm "$root/configure"
     rm -f "$root/sbin/init"
     install -m 755 "$guests/debian/init" "$root/sbin/init"
