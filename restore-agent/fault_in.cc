@@ -50,7 +50,6 @@ void FaultIn::run() {
             read_ahead(served_[i]);
         }
         served_.clear();
-        progress_.pages_present = filler_.present_pages();
     }
 }
 

@@ -35,19 +35,6 @@ Fills the memory of a machine that is being restored, as it is needed.
 Ends with 0 when all memory is there, 3 when the machine has gone.
 )";
 
-Result<ckpt::CheckpointId> checkpoint_from(const std::string& text) {
-    ckpt::CheckpointId id;
-    std::size_t at = text.rfind('@');
-    if (at == std::string::npos || at == 0)
-        return make_error(Code::invalid, "'" + text + "' is no checkpoint: give NAME@NUMBER");
-    id.machine = text.substr(0, at);
-    const char* end = text.data() + text.size();
-    auto [rest, error] = std::from_chars(text.data() + at + 1, end, id.number);
-    if (error != std::errc() || rest != end || id.number == 0)
-        return make_error(Code::invalid, "'" + text + "' is no checkpoint: give NAME@NUMBER");
-    return id;
-}
-
 ckpt::Status check_socket_path(const std::string& path) {
     if (path.size() >= sizeof(sockaddr_un{}.sun_path))
         return make_error(Code::invalid, "path of a socket is too long: " + path);
@@ -116,6 +103,19 @@ Result<Mode> mode_from(const std::string& name) {
     for (Mode mode : {Mode::lazy, Mode::aggressive, Mode::full})
         if (name == mode_name(mode)) return mode;
     return make_error(Code::invalid, "'" + name + "' is no mode: lazy, aggressive or full");
+}
+
+Result<ckpt::CheckpointId> checkpoint_from(const std::string& text) {
+    ckpt::CheckpointId id;
+    std::size_t at = text.rfind('@');
+    if (at == std::string::npos || at == 0)
+        return make_error(Code::invalid, "'" + text + "' is no checkpoint: give NAME@NUMBER");
+    id.machine = text.substr(0, at);
+    const char* end = text.data() + text.size();
+    auto [rest, error] = std::from_chars(text.data() + at + 1, end, id.number);
+    if (error != std::errc() || rest != end || id.number == 0)
+        return make_error(Code::invalid, "'" + text + "' is no checkpoint: give NAME@NUMBER");
+    return id;
 }
 
 Result<bool> parse_options(int argc, char** argv, Options& options) {

@@ -13,6 +13,8 @@ enum class Mode { lazy, aggressive, full };
 
 const char* mode_name(Mode mode);
 ckpt::Result<Mode> mode_from(const std::string& name);
+// NAME@NUMBER.
+ckpt::Result<ckpt::CheckpointId> checkpoint_from(const std::string& text);
 // A number with K, M or G behind it, or nothing.
 ckpt::Result<std::uint64_t> bytes_from(const std::string& text);
 

@@ -218,7 +218,6 @@ Prefetch::Went Prefetch::fetch_run(const UnitId& first, std::uint64_t units) {
     if (damaged_.empty()) progress_.clear_obstacle();
     progress_.bytes_read.fetch_add(bytes, std::memory_order_relaxed);
     progress_.pages_prefetched.fetch_add(bytes / page_size_bytes, std::memory_order_relaxed);
-    progress_.pages_present = filler_.present_pages();
     if (std::uint64_t cap = progress_.bandwidth_bytes_s.load(std::memory_order_relaxed)) {
         auto cost = std::chrono::nanoseconds(static_cast<std::int64_t>(
             static_cast<double>(bytes) / static_cast<double>(cap) * 1e9));

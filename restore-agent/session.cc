@@ -176,7 +176,9 @@ int Session::end(State state, int code) {
 
 void Session::report() {
     reported_at_ = steady_clock::now();
-    if (machine_) progress_.pages_present = machine_->filler.present_pages();
+    if (machine_ && !complete_) progress_.pages_present = machine_->filler.present_pages();
+    // What is zero needs no filling: it is there as soon as the rest is.
+    if (complete_) progress_.pages_present = progress_.pages_total.load();
     std::string status = progress_.json();
     // These files are worth nothing compared with the machine: a full disk must not end its restore.
     if (!options_.status.empty()) (void)replace_small_file(options_.status, ckpt::as_bytes(status + "\n"));
