@@ -3,30 +3,15 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <utility>
 
 #include "ckpt/env.h"
 #include "ckpt/stream.h"
 #include "stream/message_reader.h"
 #include "stream_examples.h"
+#include "temp_dir.h"
 
 namespace ckpt {
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "ckpt-stream-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // One answer of the receiver.
 struct Answer {
@@ -111,7 +96,7 @@ class StreamTest : public ::testing::Test {
     store_.reset();
     StoreOptions options;
     options.create = true;
-    auto store = Store::open(env, directory_.path() + "/store", options);
+    auto store = Store::open(env, directory_ / "store", options);
     ASSERT_TRUE(store.ok()) << store.error().message();
     store_ = store.take();
     Status added = store_->add_machine("m", {});
@@ -151,7 +136,7 @@ class StreamTest : public ::testing::Test {
 
   static constexpr char config[] = R"({"arguments":["-m","64M"]})";
 
-  TemporaryDirectory directory_;
+  TempDir directory_;
   std::unique_ptr<Store> store_;
 };
 
