@@ -10,7 +10,8 @@ debian_suite() {
 }
 
 make_debian() {
-    local root=$1/root propagation=private
+    local root=$1/root propagation=private qemu
+    qemu=$("$scripts/qemu" path)
     [ "$(id -u)" -eq 0 ] || {
         echo "the Debian guest is built with debootstrap, which needs root" >&2
         return 1
@@ -36,7 +37,7 @@ make_debian() {
     progress "Debian guest: file system" "$cache/logs/debian-disk.log" \
         mkfs.ext4 -q -d "$root" -L guest -E lazy_itable_init=0,lazy_journal_init=0 \
         "$1/disk.raw" 2G
-    "$("$scripts/qemu" path)/qemu-img" convert -f raw -O qcow2 "$1/disk.raw" "$1/disk.qcow2"
+    "$qemu/qemu-img" convert -f raw -O qcow2 "$1/disk.raw" "$1/disk.qcow2"
     rm -rf "$root" "$1/disk.raw"
 }
 
