@@ -174,12 +174,16 @@ int Session::end(State state, int code) {
     return code;
 }
 
-void Session::report() {
-    reported_at_ = steady_clock::now();
-    if (machine_ && !complete_) progress_.pages_present = machine_->filler.present_pages();
+std::string Session::status_now() {
+    if (machine_) progress_.pages_present = machine_->filler.present_pages();
     // What is zero needs no filling: it is there as soon as the rest is.
     if (complete_) progress_.pages_present = progress_.pages_total.load();
-    std::string status = progress_.json();
+    return progress_.json();
+}
+
+void Session::report() {
+    reported_at_ = steady_clock::now();
+    std::string status = status_now();
     // These files are worth nothing compared with the machine: a full disk must not end its restore.
     if (!options_.status.empty()) (void)replace_small_file(options_.status, ckpt::as_bytes(status + "\n"));
     control_.publish(status);
@@ -193,7 +197,7 @@ std::string Session::answer(const std::string& line) {
     std::size_t space = line.find(' ');
     std::string verb = line.substr(0, space);
     std::string value = space == std::string::npos ? "" : line.substr(space + 1);
-    if (verb == "status" && value.empty()) return progress_.json();
+    if (verb == "status" && value.empty()) return status_now();
     if (verb == "mode") {
         auto mode = mode_from(value);
         if (mode.ok()) progress_.set_mode(*mode);

@@ -52,6 +52,7 @@ class Session {
     ckpt::Status begin(Connection& connection);
     void say_done();
     int end(State state, int code);
+    std::string status_now();
     void report();
     std::string answer(const std::string& line);
 

@@ -1,0 +1,182 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""restore-agent brings a guest back from a store: lazily, aggressively, with agents dying under it,
+with the store away, byte for byte, twice at once, and with its disk over NBD."""
+# limit: 600
+import os
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from fake_agent import read_ram  # noqa: E402
+from guest import qemu_dir  # noqa: E402
+from restore import Saved, built, load_devices, wait_state, wait_until  # noqa: E402
+
+
+def byte_for_byte(saved):
+    with saved.agent("full") as agent, saved.machine(["-S"]) as guest:
+        load_devices(guest, saved)
+        assert agent.wait_end() == 0
+        wait_state(guest, "done")
+        there = read_ram(guest)
+        different = sum(there[name][i:i + 4096] != content[i:i + 4096]
+                        for name, content in saved.ram.items() if there[name] != content
+                        for i in range(0, len(content), 4096))
+        assert different <= 2, f"{different} pages differ"  # loading devices may write a word
+        status = agent.status()
+        assert status["state"] == "done" and status["pages_present"] == status["pages_total"]
+
+
+def lazy(saved):
+    with saved.agent("lazy", "--working-set", saved.directory + "/ws") as agent, saved.machine() as guest:
+        load_devices(guest, saved)
+        saved.check(guest)
+        before = agent.ask("status")
+        assert before["pages_prefetched"] == 0 and 0 < before["pages_present"] < before["pages_total"], before
+        time.sleep(1)
+        assert agent.ask("mark ttr") == {"ok": True}
+        assert not agent.ask("mode fast")["ok"]
+        assert agent.ask("mode aggressive") == {"ok": True}
+        assert agent.wait_end() == 0
+        wait_state(guest, "done")
+        saved.check(guest)
+        assert os.path.getsize(saved.directory + "/ws") > 100
+
+
+def aggressive(saved):
+    """With the working set that the lazy restore recorded."""
+    with saved.agent("aggressive", "--working-set", saved.directory + "/ws") as agent:
+        with saved.machine() as guest:
+            load_devices(guest, saved)
+            assert agent.wait_end() == 0
+            status = agent.status()
+            assert status["pages_prefetched"] > 0 and "ram_local" in status["marks_ms"], status
+            saved.check(guest)
+
+
+def agents_die(saved):
+    with saved.agent("lazy") as agent, saved.machine() as guest:
+        load_devices(guest, saved)
+        takeovers = 0
+        for round_number in range(12):
+            agent.kill()
+            agent.start()
+            takeovers += 1
+            wait_until(lambda: guest.qmp("query-checkpoint-restore")["takeovers"] >= takeovers, "takeover", 15)
+            time.sleep(0.05 * (round_number % 3))
+        saved.check(guest)
+        assert agent.status()["taken_over"]
+        agent.ask("mode full")
+        assert agent.wait_end() == 0
+        saved.check(guest)
+
+
+def no_agent_for_a_while(saved):
+    with saved.agent("lazy") as agent, saved.machine() as guest:
+        load_devices(guest, saved)
+        agent.kill()
+        wait_state(guest, "waiting-for-agent")
+        time.sleep(2)
+        agent.start()
+        wait_state(guest, "restoring")
+        saved.check(guest)
+
+
+def store_away(saved):
+    """The store's directory moves: what is open may go on or fail; nothing wrong is ever served."""
+    with saved.agent("lazy") as agent, saved.machine() as guest:
+        load_devices(guest, saved)
+        agent.kill()
+        wait_state(guest, "waiting-for-agent")
+        # Segments that cannot be opened, under a journal that can.
+        os.rename(saved.store + "/segments", saved.store + "/segments.away")
+        agent.start()
+        wait_until(lambda: agent.status()["state"] in ("waiting for store", "restoring") or
+                   agent.process.poll() is not None, "the agent's reaction")
+        os.rename(saved.store + "/segments.away", saved.store + "/segments")
+        if agent.process.poll() is not None:
+            agent.start()
+        wait_state(guest, "restoring")
+        saved.check(guest)
+
+
+def two_at_once(saved):
+    with saved.agent("lazy", name="a") as _, saved.agent("aggressive", name="b") as _:
+        with saved.machine(name="a") as one, saved.machine(name="b") as two:
+            load_devices(one, saved)
+            load_devices(two, saved)
+            saved.check(one)
+            saved.check(two)
+
+
+def machine_goes(saved):
+    with saved.agent("lazy") as agent:
+        with saved.machine() as guest:
+            load_devices(guest, saved)
+            guest.kill()
+            assert agent.wait_end(10) == 3
+    assert agent.status()["state"] == "gone"
+
+
+def disk_over_nbd(saved):
+    sock, overlay = saved.directory + "/nbd.sock", saved.directory + "/overlay.qcow2"
+    server = subprocess.Popen(["nbdkit", "-f", "-r", "-U", sock, built("nbdkit-ckpt-plugin.so"),
+                               f"store={saved.store}", f"checkpoint={saved.checkpoint}", "disk=disk0"])
+    try:
+        wait_until(lambda: os.path.exists(sock), "nbdkit")
+        qemu_img = qemu_dir() + "/qemu-img"
+        subprocess.check_call([qemu_img, "compare", "-q", "-f", "raw", "-F", "raw", f"nbd+unix:///?socket={sock}",
+                               saved.directory + "/checkpoint/disk+disk0"])
+        extents = subprocess.check_output([qemu_img, "map", "--output=json", "-f", "raw",
+                                           f"nbd+unix:///?socket={sock}"], text=True)
+        assert '"zero": true' in extents, "holes of the disk are not passed on"
+        subprocess.check_call([qemu_img, "create", "-q", "-f", "qcow2", "-F", "raw", "-b",
+                               f"nbd+unix:///?socket={sock}", overlay])
+        with saved.agent("aggressive") as agent, saved.machine(disk=(overlay, "qcow2")) as guest:
+            load_devices(guest, saved)
+            saved.check(guest)
+            guest.qmp("block-stream", job_id="home", device="disk0")
+            guest.qmp_connection.wait_event("BLOCK_JOB_COMPLETED")
+            server.kill()
+            server.wait()
+            assert agent.wait_end() == 0
+            saved.check(guest)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def wrong_machine(saved):
+    """Other memory than the checkpoint's: QEMU says so and ends, within its time limit."""
+    with saved.agent("lazy"):
+        memory, saved.memory_mib = saved.memory_mib, saved.memory_mib + 32
+        try:
+            with saved.machine():
+                raise AssertionError("a machine of another size was restored")
+        except (RuntimeError, ConnectionError, OSError):
+            pass
+        finally:
+            saved.memory_mib = memory
+
+
+def main():
+    with Saved(epochs=2) as saved:
+        tests = [byte_for_byte, lazy, aggressive, agents_die, no_agent_for_a_while, store_away, two_at_once,
+                 machine_goes, disk_over_nbd, wrong_machine]
+        chosen = [t for t in tests if len(sys.argv) < 2 or t.__name__ in sys.argv[1:]]
+        print(f"1..{len(chosen)}", flush=True)
+        failed = 0
+        for number, test in enumerate(chosen, 1):
+            try:
+                test(saved)
+                print(f"ok {number} - {test.__name__}", flush=True)
+            except Exception as error:  # a failed case must not keep the others from running
+                failed += 1
+                print(f"not ok {number} - {test.__name__}", flush=True)
+                print(f"# {type(error).__name__}: {error}".replace("\n", "\n# "), flush=True)
+        return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
