@@ -151,10 +151,7 @@ ckpt::Status QemuCommand::find_block_devices() {
       auto node = argument.options->get("drive");
       if (!node || !find_node(*node)) continue;
       if (!argument.options->get("id")) argument.options->set("id", "blockdev" + std::to_string(n++));
-      std::string id = *argument.options->get("id");
-      // A virtio device's disk belongs to a child of it, which has a path and no id.
-      bool child = argument.options->implied().starts_with("virtio-blk");
-      CKPT_TRY(add_block_device(*node, child ? "/machine/peripheral/" + id + "/virtio-backend" : id));
+      CKPT_TRY(add_block_device(*node, *argument.options->get("id")));
     } else if (argument.option == "-machine" || argument.option == "-M") {
       for (const char* unit : {"0", "1"}) {
         auto node = argument.options->get(std::string("pflash") + unit);

@@ -59,7 +59,7 @@ TEST(QemuCommand, ReplacesABlockdevWithWhatLiesBelow) {
                          "driver=qcow2,node-name=n0,file=f0,discard=unmap,cache.direct=on,l2-cache-size=1M", "-device", "virtio-blk-pci,drive=n0,id=v0",
                          "-device", "scsi-hd,drive=n1", "-blockdev", R"({"driver":"raw","node-name":"n1","read-only":false,"file":{"driver":"file","filename":"/b.img"}})"});
   ASSERT_EQ(command.disks().size(), 2u);
-  EXPECT_EQ(command.disks()[0].name, "/machine/peripheral/v0/virtio-backend");
+  EXPECT_EQ(command.disks()[0].name, "v0");
   EXPECT_EQ(command.disks()[0].file, "/a.qcow2");
   EXPECT_EQ(command.disks()[1].name, "blockdev0");
   EXPECT_EQ(command.disks()[1].file, "/b.img");
