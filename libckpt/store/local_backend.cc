@@ -85,7 +85,7 @@ class LocalBackend : public Backend {
     return env_.sync_directory(folder_of(full(to)));
   }
 
-  Result<std::vector<std::string>> list(const std::string& folder) override { return env_.list(full(folder)); }
+  Result<std::vector<std::string>> list(const std::string& folder) override { return env_.list(folder.empty() ? path_ : full(folder)); }
 
   Result<std::uint64_t> free_bytes() override { return env_.free_bytes(path_); }
 

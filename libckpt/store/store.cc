@@ -207,7 +207,8 @@ StoreStats StoreImpl::stats() const {
   StoreStats stats;
   stats.segments = core_->segments.list().size();
   stats.stored_bytes = core_->segments.total_bytes();
-  stats.live_bytes = stats.stored_bytes;
+  std::uint64_t live = reclaimer_.live_bytes();
+  stats.live_bytes = live == 0 ? stats.stored_bytes : std::min(live, stats.stored_bytes);
   if (auto free = core_->backend->free_bytes()) stats.free_bytes = *free;
   std::lock_guard commit(core_->commit_mutex);
   stats.journal_bytes = core_->journal.bytes();

@@ -5,12 +5,13 @@
 
 #include "store/core.h"
 #include "store/epoch_state.h"
+#include "store/reclaim.h"
 
 namespace ckpt {
 
 class StoreImpl : public Store {
  public:
-  explicit StoreImpl(std::shared_ptr<StoreCore> core) : core_(std::move(core)) {}
+  explicit StoreImpl(std::shared_ptr<StoreCore> core) : core_(std::move(core)), reclaimer_(*core_) {}
 
   Status add_machine(const std::string& name, const std::array<std::uint8_t, 16>& uuid) override;
   std::vector<MachineInfo> machines() const override;
@@ -24,7 +25,7 @@ class StoreImpl : public Store {
   Status name(const CheckpointId& id, const std::string& name) override;
   Status pin(const CheckpointId& id, const std::string& holder) override;
   Status unpin(const CheckpointId& id, const std::string& holder) override;
-  Result<std::uint64_t> collect() override;
+  Result<std::uint64_t> collect() override { return reclaimer_.collect(); }
   Result<std::vector<Damage>> verify(std::span<const CheckpointId> ids,
                                      bool (*progress)(void* context, const VerifyProgress&), void* context) override;
   StoreStats stats() const override;
@@ -35,6 +36,7 @@ class StoreImpl : public Store {
   Status set_pin(const CheckpointId& id, const std::string& holder, bool pinned);
 
   std::shared_ptr<StoreCore> core_;
+  Reclaimer reclaimer_;
 };
 
 }  // namespace ckpt

@@ -3,8 +3,6 @@
 
 namespace ckpt {
 
-Result<std::uint64_t> StoreImpl::collect() { return std::uint64_t{0}; }
-
 Result<std::vector<Damage>> StoreImpl::verify(std::span<const CheckpointId>, bool (*)(void*, const VerifyProgress&), void*) {
   return std::vector<Damage>();
 }

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <set>
+#include <unordered_set>
+
+#include "store/core.h"
+#include "store/reference_counts.h"
+
+namespace ckpt {
+
+// Gives back the space of chunks that no kept checkpoint, open epoch or reader reaches. doc/store_format.md,
+// "Reclaiming". Thread-safe; commits and removals go on meanwhile.
+class Reclaimer {
+ public:
+  explicit Reclaimer(StoreCore& core) : core_(core) {}
+
+  // One bounded step; the bytes given back.
+  Result<std::uint64_t> collect();
+  // 0: not known yet.
+  std::uint64_t live_bytes() const { return live_bytes_.load(); }
+
+ private:
+  struct Usage {
+    std::uint64_t live_bytes = 0;
+    std::uint64_t total_bytes = 0;
+  };
+
+  Status bring_up_to_date();
+  Status count_all();
+  Status count_changes();
+  Status add_checkpoint(const CommitRecord& commit);
+  Status drop_checkpoint(const CommitRecord& commit);
+  Status add(Location location, unsigned level, StoredNodes& nodes);
+  Status drop(Location location, unsigned level, StoredNodes& nodes);
+  void measure();
+  std::vector<std::uint64_t> choose(std::size_t max_dead) const;
+  Result<std::uint64_t> reclaim(const std::vector<std::uint64_t>& segments);
+  Result<std::uint64_t> remove_segment(std::uint64_t segment, std::uint64_t bytes);
+  Result<std::uint64_t> rewrite_segment(std::uint64_t segment, std::uint64_t bytes,
+                                        const std::unordered_set<Location>& held);
+  Result<std::uint64_t> shorten_journal();
+
+  StoreCore& core_;
+  std::mutex mutex_;
+  bool counted_ = false;
+  ReferenceCounts counts_;
+  std::map<std::uint64_t, Usage> usage_;
+  std::set<std::uint64_t> damaged_;  // could not be rewritten; verify says why
+  std::atomic<std::uint64_t> live_bytes_{0};
+};
+
+}  // namespace ckpt

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "format/location.h"
+
+namespace ckpt {
+
+// How many live places refer to each chunk. Two bytes a chunk; the few that need more are kept aside.
+class ReferenceCounts {
+ public:
+  // True when the chunk was not referred to before.
+  bool add(Location location) {
+    Segment& segment = segments_[segment_of(location)];
+    std::uint32_t ordinal = ordinal_of(location);
+    if (segment.counts.size() <= ordinal) segment.counts.resize(ordinal + 1);
+    std::uint16_t& count = segment.counts[ordinal];
+    if (count == many) {
+      ++more_[location];
+      return false;
+    }
+    ++count;
+    if (count > 1) return false;
+    ++segment.live;
+    segment.changed = true;
+    return true;
+  }
+
+  // True when nothing refers to the chunk any more.
+  bool drop(Location location) {
+    auto at = segments_.find(segment_of(location));
+    std::uint32_t ordinal = ordinal_of(location);
+    if (at == segments_.end() || at->second.counts.size() <= ordinal || at->second.counts[ordinal] == 0) return false;
+    std::uint16_t& count = at->second.counts[ordinal];
+    if (auto extra = more_.find(location); extra != more_.end()) {
+      if (--extra->second == 0) more_.erase(extra);
+      return false;
+    }
+    if (--count > 0) return false;
+    --at->second.live;
+    at->second.changed = true;
+    return true;
+  }
+
+  bool live(Location location) const {
+    auto at = segments_.find(segment_of(location));
+    return at != segments_.end() && ordinal_of(location) < at->second.counts.size() &&
+           at->second.counts[ordinal_of(location)] != 0;
+  }
+  bool any_live(std::uint64_t segment) const {
+    auto at = segments_.find(segment);
+    return at != segments_.end() && at->second.live != 0;
+  }
+  // Whether chunks of it came alive or died since the last call.
+  bool take_changed(std::uint64_t segment) {
+    auto at = segments_.find(segment);
+    return at != segments_.end() && std::exchange(at->second.changed, false);
+  }
+  void forget(std::uint64_t segment) { segments_.erase(segment); }
+  void clear() {
+    segments_.clear();
+    more_.clear();
+  }
+
+ private:
+  static constexpr std::uint16_t many = std::numeric_limits<std::uint16_t>::max();
+  struct Segment {
+    std::vector<std::uint16_t> counts;
+    std::uint32_t live = 0;
+    bool changed = true;
+  };
+  std::unordered_map<std::uint64_t, Segment> segments_;
+  std::unordered_map<Location, std::uint32_t> more_;  // references beyond `many`
+};
+
+}  // namespace ckpt
