@@ -213,6 +213,20 @@ def check_left_overs(everything):
                 yield f"{name}:{number}: {line.strip()[:80]}"
 
 
+def check_named_tests(everything):
+    """The faults' table says which test shows what; it must not outlive the test."""
+    name = "doc/consistency.md"
+    sources = "".join(text for path, text in everything.items() if path.startswith("tests/unit/"))
+    cases = {f"{suite}.{case}" for suite, case in re.findall(r"^TEST(?:_F|_P)?\((\w+),\s*(\w+)\)", sources, re.M)}
+    for number, line in enumerate(everything.get(name, "").splitlines(), 1):
+        for case in re.findall(r"`([A-Z]\w+\.[A-Z]\w+)`", line):
+            if case not in cases:
+                yield f"{name}:{number}: there is no test {case}"
+        for path in re.findall(r"`(tests/[^`]+)`", line):
+            if path not in everything:
+                yield f"{name}:{number}: there is no {path}"
+
+
 def registry_hosts():
     """Where this machine gets its packages; Debian's own names are no secret."""
     sources = glob.glob("/etc/apt/sources.list") + glob.glob("/etc/apt/sources.list.d/*")
@@ -248,6 +262,7 @@ def main():
         (f"no function has more than {MAX_FUNCTION_LINES} lines", check_function_lengths(cpp)),
         ("every source names its licence", check_spdx(everything)),
         ("nothing is left for later", check_left_overs(everything)),
+        ("doc/consistency.md names tests that exist", check_named_tests(everything)),
         ("nothing names one machine or its registry", check_private_names(everything)),
     ]
     failed = 0
