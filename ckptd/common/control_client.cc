@@ -23,11 +23,12 @@ ckpt::Result<ControlClient> ControlClient::connect(const std::string& socket_pat
 }
 
 ckpt::Result<Json> ControlClient::request(const Json& request, const std::function<bool(const Json&)>& more) {
-  CKPT_TRY(channel_->write_line(dump(request)));
+  // ckptd may have refused the connection before it saw the request: its answer says why.
+  bool written = channel_->write_line(dump(request)).ok();
   for (;;) {
     auto line = channel_->read_line(-1);
-    if (!line.ok()) return line.error();
-    if (!*line) return make_error(Code::unavailable, "ckptd has closed the connection: was it stopped? See its log");
+    if (!line.ok() && written) return line.error();
+    if (!line.ok() || !*line) return make_error(Code::unavailable, "ckptd has closed the connection: was it stopped? See its log");
     CKPT_ASSIGN(Json parsed, parse_object(**line, answer_limit_bytes));
     CKPT_ASSIGN(Json answer, check_answer(std::move(parsed)));
     if (!answer.value("more", false)) return answer;
