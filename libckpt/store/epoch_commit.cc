@@ -18,6 +18,7 @@ Result<CheckpointInfo> EpochState::commit_locked(const EpochInfo& info) {
     return make_error(Code::invalid, "version or machine type of more than 1024 bytes");
   }
   CKPT_TRY(settle_base());
+  CKPT_TRY(cut_tails());
   CKPT_TRY(packer_.flush());
   StoredNodes nodes(*core_, domain_);
   for (EpochObject& entry : objects_) {

@@ -76,19 +76,23 @@ Status EpochState::match_objects(const std::vector<Object>& objects) {
       entry.base_size = before.object.size_bytes;
     }
   }
-  for (std::size_t i = 0; i < objects_.size(); ++i) CKPT_TRY(cut_to_size(i));
+  // What is cut off an object is gone, also when the object grows again later. The rest of its last page: see cut_tails().
+  for (EpochObject& entry : objects_) {
+    std::uint64_t pages = pages_of(entry.object.size_bytes);
+    if (pages < pages_of(entry.base_size)) entry.pages.zero(pages, pages_of(entry.base_size));
+  }
   return {};
 }
 
-// What is cut off an object is gone, also when the object grows again later.
-Status EpochState::cut_to_size(std::size_t index) {
-  EpochObject& entry = objects_[index];
-  std::uint64_t size = entry.object.size_bytes;
-  if (entry.base_size <= size) return {};
-  std::uint64_t pages = pages_of(size);
-  if (pages < pages_of(entry.base_size)) entry.pages.zero(pages, pages_of(entry.base_size));
-  std::size_t tail = size % page_size_bytes;
-  return tail == 0 ? Status() : zero_part(index, pages - 1, tail, page_size_bytes - tail);
+// At the commit, because until then the epoch before may still write to that page.
+Status EpochState::cut_tails() {
+  for (std::size_t i = 0; i < objects_.size(); ++i) {
+    std::uint64_t size = objects_[i].object.size_bytes;
+    std::size_t tail = size % page_size_bytes;
+    if (objects_[i].base_size <= size || tail == 0) continue;
+    CKPT_TRY(zero_part(i, size / page_size_bytes, tail, page_size_bytes - tail));
+  }
+  return {};
 }
 
 Status EpochState::check_open() const {

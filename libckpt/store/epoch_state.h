@@ -51,7 +51,7 @@ class EpochState : public std::enable_shared_from_this<EpochState> {
 
   EpochState(std::shared_ptr<StoreCore> core, std::uint32_t machine, std::uint32_t domain, std::uint64_t number);
   Status match_objects(const std::vector<Object>& objects);
-  Status cut_to_size(std::size_t index);
+  Status cut_tails();
   Status check_open() const;
   Status check_range(std::size_t object, std::uint64_t offset, std::uint64_t length) const;
   Status write_locked(std::size_t object, std::uint64_t offset, ByteView data);

@@ -33,8 +33,11 @@ Error SegmentStore::last_failure() const {
 
 // --- reading
 
-Result<Chunk> SegmentStore::read(Location location) {
-  CKPT_ASSIGN(std::optional<Chunk> fresh, read_from_writer(location));
+Result<Chunk> SegmentStore::read(Location location) { return read_chunk(location, true); }
+Result<Chunk> SegmentStore::read_uncached(Location location) { return read_chunk(location, false); }
+
+Result<Chunk> SegmentStore::read_chunk(Location location, bool cached) {
+  CKPT_ASSIGN(std::optional<Chunk> fresh, read_from_writer(location, cached));
   if (fresh) return std::move(*fresh);
   CKPT_ASSIGN(std::shared_ptr<SegmentFile> segment, file(segment_of(location)));
   std::optional<FrameTable::Frame> frame = segment->find(ordinal_of(location));
@@ -45,9 +48,11 @@ Result<Chunk> SegmentStore::read(Location location) {
   }
   if (!frame) return make_error(Code::corrupt, place_of(location) + ": is not there");
   FrameKey key{segment->serial(), frame->offset};
-  if (auto cached = cache_.find(key)) return chunk_of(cached, location);
-  CKPT_ASSIGN(auto decoded, segment->read_frame(*frame));
-  cache_.insert(key, decoded);
+  std::shared_ptr<const DecodedFrame> decoded = cached ? cache_.find(key) : nullptr;
+  if (!decoded) {
+    CKPT_ASSIGN(decoded, segment->read_frame(*frame));
+    if (cached) cache_.insert(key, decoded);
+  }
   return chunk_of(decoded, location);
 }
 
@@ -66,7 +71,7 @@ std::shared_ptr<SegmentWriter> SegmentStore::writer_of_locked(std::uint64_t id) 
 }
 
 // Empty when the segment is not one that is being written.
-Result<std::optional<Chunk>> SegmentStore::read_from_writer(Location location) {
+Result<std::optional<Chunk>> SegmentStore::read_from_writer(Location location, bool cached) {
   std::shared_ptr<Blob> blob;
   FrameTable::Frame frame;
   FrameKey key;
@@ -83,7 +88,7 @@ Result<std::optional<Chunk>> SegmentStore::read_from_writer(Location location) {
     ByteView buffered = writer->buffered(frame);
     bytes.assign(buffered.begin(), buffered.end());
   }
-  std::shared_ptr<const DecodedFrame> decoded = cache_.find(key);
+  std::shared_ptr<const DecodedFrame> decoded = cached ? cache_.find(key) : nullptr;
   if (!decoded) {
     if (bytes.empty()) {
       CKPT_ASSIGN(bytes, read_exactly(*blob, frame.offset, frame.total_bytes()));
@@ -91,7 +96,7 @@ Result<std::optional<Chunk>> SegmentStore::read_from_writer(Location location) {
     auto result = decode_frame(bytes, frame_seed(segment_of(location), frame.offset));
     if (!result) return make_error(result.error().code, place_of(location) + ": " + result.error().context);
     decoded = result.take();
-    cache_.insert(key, decoded);
+    if (cached) cache_.insert(key, decoded);
   }
   CKPT_ASSIGN(Chunk chunk, chunk_of(decoded, location));
   return std::optional<Chunk>(std::move(chunk));

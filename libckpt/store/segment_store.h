@@ -45,6 +45,8 @@ class SegmentStore {
   void set_read_only() { options_.read_only = true; }
 
   Result<Chunk> read(Location location);
+  // As it is on the disk now.
+  Result<Chunk> read_uncached(Location location);
 
   // Appends the frames, one behind another in one segment. Returns the location of each one's first chunk; the others
   // follow on. `index_them`: identical chunks are to be found by find_duplicate() from now on.
@@ -95,7 +97,8 @@ class SegmentStore {
   void remember_locked(const std::shared_ptr<SegmentFile>& file);
   Result<Chunk> chunk_of(const std::shared_ptr<const DecodedFrame>& frame, Location location) const;
   std::shared_ptr<SegmentWriter> writer_of_locked(std::uint64_t id) const;
-  Result<std::optional<Chunk>> read_from_writer(Location location);
+  Result<Chunk> read_chunk(Location location, bool cached);
+  Result<std::optional<Chunk>> read_from_writer(Location location, bool cached);
   Status ensure_open_locked(std::size_t chunks, std::shared_ptr<SegmentWriter>& full);
   Status seal(const std::shared_ptr<SegmentWriter>& writer);
   Status sync_writer(const std::shared_ptr<SegmentWriter>& writer);

@@ -176,12 +176,14 @@ Status Workload::commit(std::size_t index) {
   open_.erase(open_.begin() + static_cast<std::ptrdiff_t>(index));
   std::uint64_t number = epoch.writer->number();
   std::erase_if(open_, [&](const Open& other) { return other.machine == epoch.machine && other.writer->number() < number; });
-  if (epoch.after_closed) {
-    auto& known = model_[epoch.machine];
-    if (!known.contains(number - 1)) return {};  // its base was never committed: abandoned with it
+  const ModelMachine& known = model_[epoch.machine];
+  bool base_is_there = !epoch.after_closed || known.contains(number - 1);
+  bool newest = known.empty() || known.rbegin()->first < number;
+  if (!base_is_there || !newest) {
+    // Abandoned, and with it what builds upon it.
+    std::erase_if(open_, [&](const Open& other) { return other.machine == epoch.machine; });
+    return {};
   }
-  if (!model_.contains(epoch.machine)) return {};
-  if (!model_[epoch.machine].empty() && model_[epoch.machine].rbegin()->first >= number) return {};
   Model after = model_;
   after[epoch.machine][number] = epoch.content;
   return attempt(
@@ -259,7 +261,11 @@ std::string compare(Store& store, const CheckpointId& id, const ModelCheckpoint&
     std::vector<std::uint8_t> bytes(expected.contents[i].size());
     Status status = (*reader)->read(i, 0, bytes);
     if (!status) return where + status.error().message();
-    if (bytes != expected.contents[i]) return where + "content of object " + std::to_string(i);
+    auto wrong = std::mismatch(bytes.begin(), bytes.end(), expected.contents[i].begin());
+    if (wrong.first == bytes.end()) continue;
+    return where + "object " + std::to_string(i) + " of " + std::to_string(bytes.size()) + " bytes, at " +
+           std::to_string(wrong.first - bytes.begin()) + ": " + std::to_string(*wrong.first) + " instead of " +
+           std::to_string(*wrong.second);
   }
   return {};
 }

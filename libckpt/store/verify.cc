@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Re-reads and re-hashes what checkpoints reach. Nothing comes out of a cache: the disk is what is asked.
+#include "store/verify.h"
+
+#include <algorithm>
+
+namespace ckpt {
+
+Result<std::vector<Damage>> Verifier::run(const std::vector<CommitRecord>& commits) {
+  for (const CommitRecord& commit : commits) {
+    total_bytes_ += commit.stored_bytes;  // what they hold in common counts once, for whoever wrote it
+  }
+  for (const CommitRecord& commit : commits) {
+    bad_.clear();
+    CKPT_TRY(check_checkpoint(commit));
+    CKPT_TRY(report(commit));
+    if (!tell()) return make_error(Code::cancelled, "verification was cancelled");
+  }
+  return std::move(damages_);
+}
+
+Status Verifier::check_checkpoint(const CommitRecord& commit) {
+  std::uint32_t domain = core_.domain_of(commit.machine);
+  std::uint64_t chunks = (commit.manifest_length + max_chunk_bytes - 1) / max_chunk_bytes;
+  bool whole = true;
+  for (std::uint64_t i = 0; i < chunks; ++i) {
+    CKPT_ASSIGN(bool good, check_chunk(commit.manifest + i, domain));
+    whole = whole && good;
+  }
+  if (!whole) return {};
+  auto manifest = core_.read_manifest(commit);
+  if (!manifest) {
+    add(place_of(commit.manifest), manifest.error());
+    return {};
+  }
+  for (const ManifestObject& entry : manifest->objects) CKPT_TRY(check_tree(entry.root, entry.height, domain));
+  return {};
+}
+
+// What was good in one checkpoint is good in the next; what was bad is bad for each that reaches it.
+Status Verifier::check_tree(Location location, unsigned level, std::uint32_t domain) {
+  if (location == 0 || seen_.contains(location, level)) return {};
+  if (cancelled_) return make_error(Code::cancelled, "verification was cancelled");
+  std::size_t bad_before = bad_.size();
+  CKPT_ASSIGN(bool good, check_chunk(location, domain));
+  if (good && level > 0) {
+    StoredNodes nodes(core_, domain);
+    auto node = nodes.load_node(location);
+    if (!node) add(place_of(location), node.error());
+    for (std::size_t i = 0; node && i < node_entries; ++i) CKPT_TRY(check_tree((*node)[i], level - 1, domain));
+  }
+  if (bad_.size() == bad_before) seen_.insert(location, level);
+  return {};
+}
+
+// False: damaged, and noted. Errors that are not damage end the verification.
+Result<bool> Verifier::check_chunk(Location location, std::uint32_t domain) {
+  auto chunk = read_fresh(location);
+  if (chunk && core_.keys.matches(chunk->bytes(), chunk->hash(), domain)) return true;
+  if (!chunk && chunk.error().code != Code::corrupt && chunk.error().code != Code::version) return chunk.error();
+  add(place_of(location), chunk ? make_error(Code::corrupt, "content does not match its hash") : chunk.error());
+  return false;
+}
+
+// Frames are read from the disk, each once while its chunks are asked for in a row.
+Result<Chunk> Verifier::read_fresh(Location location) {
+  std::uint32_t ordinal = ordinal_of(location);
+  if (frame_ && segment_of(location) == frame_segment_ && frame_->find(ordinal) < frame_->table.size()) {
+    return Chunk{frame_, frame_->find(ordinal)};
+  }
+  CKPT_ASSIGN(Chunk chunk, core_.segments.read_uncached(location));
+  frame_ = chunk.frame;
+  frame_segment_ = segment_of(location);
+  done_bytes_ += frame_->stored_bytes;
+  if (++frames_ % frames_per_report == 0 && !tell()) cancelled_ = true;
+  return chunk;
+}
+
+bool Verifier::tell() {
+  if (progress_ == nullptr) return true;
+  // A single checkpoint reaches what its ancestors stored; how much shows only on the way.
+  return progress_(context_, {done_bytes_, std::max(total_bytes_, done_bytes_)});
+}
+
+void Verifier::add(const std::string& place, const Error& error) { bad_.emplace(place, error.context); }
+
+Status Verifier::report(const CommitRecord& commit) {
+  CheckpointId id;
+  {
+    std::shared_lock guard(core_.catalog_mutex);
+    const CheckpointEntry* entry = core_.catalog.find(CheckpointKey{commit.machine, commit.number});
+    if (entry == nullptr) return {};  // removed meanwhile
+    id = core_.catalog.info(*entry).id;
+  }
+  for (const auto& [place, reason] : bad_) {
+    auto known = std::find_if(damages_.begin(), damages_.end(), [&](const Damage& damage) { return damage.place == place; });
+    if (known == damages_.end()) damages_.push_back({place, reason, {id}});
+    else known->checkpoints.push_back(id);
+  }
+  return {};
+}
+
+}  // namespace ckpt

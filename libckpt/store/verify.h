@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "store/core.h"
+
+namespace ckpt {
+
+// Chunks that have been looked at, one bit each and level kind: a node counts only with all that is below it.
+class SeenChunks {
+ public:
+  bool contains(Location location, unsigned level) const {
+    auto at = bits_.find(key(location, level));
+    return at != bits_.end() && ordinal_of(location) < at->second.size() && at->second[ordinal_of(location)];
+  }
+  void insert(Location location, unsigned level) {
+    std::vector<bool>& bits = bits_[key(location, level)];
+    if (bits.size() <= ordinal_of(location)) bits.resize(ordinal_of(location) + 1);
+    bits[ordinal_of(location)] = true;
+  }
+
+ private:
+  static std::uint64_t key(Location location, unsigned level) { return segment_of(location) << 3 | level; }
+  std::unordered_map<std::uint64_t, std::vector<bool>> bits_;
+};
+
+// One verification. Single use, one thread.
+class Verifier {
+ public:
+  using Progress = bool (*)(void* context, const VerifyProgress&);
+
+  Verifier(StoreCore& core, Progress progress, void* context) : core_(core), progress_(progress), context_(context) {}
+
+  Result<std::vector<Damage>> run(const std::vector<CommitRecord>& commits);
+
+ private:
+  static constexpr std::uint64_t frames_per_report = 512;
+
+  Status check_checkpoint(const CommitRecord& commit);
+  Status check_tree(Location location, unsigned level, std::uint32_t domain);
+  Result<bool> check_chunk(Location location, std::uint32_t domain);
+  Result<Chunk> read_fresh(Location location);
+  bool tell();
+  void add(const std::string& place, const Error& error);
+  Status report(const CommitRecord& commit);
+
+  StoreCore& core_;
+  Progress progress_;
+  void* context_;
+  SeenChunks seen_;
+  std::map<std::string, std::string> bad_;  // of the checkpoint under way: place to reason
+  std::vector<Damage> damages_;
+  std::shared_ptr<const DecodedFrame> frame_;
+  std::uint64_t frame_segment_ = 0;
+  std::uint64_t frames_ = 0;
+  std::uint64_t done_bytes_ = 0;
+  std::uint64_t total_bytes_ = 0;
+  bool cancelled_ = false;
+};
+
+}  // namespace ckpt

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "unit/fault_env.h"
+#include "unit/store_model.h"
+
+namespace ckpt {
+namespace {
+
+constexpr std::uint64_t ram_bytes = 1 << 20;
+
+class StoreReclaim : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(env.make_directory("/disk").ok());
+    store = open();
+    ASSERT_TRUE(store->add_machine("vm", {}).ok());
+    ASSERT_TRUE(store->add_machine("other", {}).ok());
+  }
+  std::unique_ptr<Store> open(bool read_only = false) {
+    StoreOptions options = model_options();
+    options.segment_size_bytes = 64 << 10;
+    options.read_only = read_only;
+    options.create = !read_only;
+    auto opened = Store::open(env, "/disk/store", options);
+    EXPECT_TRUE(opened.ok()) << opened.error().message();
+    return opened.take();
+  }
+  static std::vector<std::uint8_t> page(std::uint64_t id) {
+    std::vector<std::uint8_t> bytes(4096);
+    std::mt19937_64 engine(id);
+    for (auto& byte : bytes) byte = static_cast<std::uint8_t>(engine());
+    return bytes;
+  }
+  // Writes pages first, first+1, … with contents id, id+1, …
+  void commit(const std::string& machine, std::uint64_t number, CheckpointId parent, std::uint64_t first, int count,
+              std::uint64_t id) {
+    auto epoch = store->begin_epoch(machine, number, {.parent = parent}, {{ObjectClass::ram, "ram", ram_bytes, 4096, 0}});
+    ASSERT_TRUE(epoch.ok()) << epoch.error().message();
+    for (int i = 0; i < count; ++i) ASSERT_TRUE((*epoch)->write(0, (first + i) * 4096, page(id + i)).ok());
+    auto made = (*epoch)->commit({});
+    ASSERT_TRUE(made.ok()) << made.error().message();
+  }
+  void remove(const std::string& machine, std::vector<std::uint64_t> numbers) {
+    ASSERT_TRUE(store->remove(machine, numbers).ok());
+  }
+  std::uint64_t collect_all() {
+    std::uint64_t total = 0;
+    for (;;) {
+      auto freed = store->collect();
+      EXPECT_TRUE(freed.ok()) << (freed.ok() ? "" : freed.error().message());
+      if (!freed || *freed == 0) return total;
+      total += *freed;
+    }
+  }
+  void expect_page(Store& from, CheckpointId id, std::uint64_t at, std::uint64_t content) {
+    auto reader = from.open_checkpoint(id);
+    ASSERT_TRUE(reader.ok()) << reader.error().message();
+    expect_page(**reader, at, content);
+  }
+  void expect_page(CheckpointReader& reader, std::uint64_t at, std::uint64_t content) {
+    std::vector<std::uint8_t> bytes(4096);
+    Status status = reader.read(0, at * 4096, bytes);
+    ASSERT_TRUE(status.ok()) << status.error().message();
+    EXPECT_EQ(bytes, page(content));
+  }
+
+  FaultEnv env{1};
+  std::unique_ptr<Store> store;
+};
+
+TEST_F(StoreReclaim, SpaceComesBackAndWhatIsKeptStays) {
+  commit("vm", 1, {}, 0, 200, 1000);
+  for (std::uint64_t number = 2; number <= 20; ++number) commit("vm", number, {"vm", number - 1}, 0, 100, number * 1000);
+  std::uint64_t full = store->stats().stored_bytes;
+  std::vector<std::uint64_t> middle;
+  for (std::uint64_t number = 2; number < 20; ++number) middle.push_back(number);
+  remove("vm", middle);
+  EXPECT_GT(collect_all(), full / 2);
+  EXPECT_LT(store->stats().stored_bytes, full / 4);
+  expect_page(*store, {"vm", 1}, 50, 1050);
+  expect_page(*store, {"vm", 20}, 50, 20'050);
+  expect_page(*store, {"vm", 20}, 150, 1150);
+  store.reset();
+  store = open();
+  expect_page(*store, {"vm", 20}, 150, 1150);
+  remove("vm", {1, 20});
+  collect_all();
+  EXPECT_LT(store->stats().stored_bytes, 200'000u);
+}
+
+TEST_F(StoreReclaim, AForkKeepsWhatItsRemovedParentHad) {
+  commit("vm", 1, {}, 0, 100, 1000);
+  commit("vm", 2, {"vm", 1}, 10, 10, 2000);
+  commit("other", 1, {"vm", 1}, 20, 10, 3000);
+  commit("other", 2, {"other", 1}, 0, 1, 4000);
+  remove("vm", {1});
+  collect_all();
+  expect_page(*store, {"other", 1}, 15, 1015);
+  expect_page(*store, {"vm", 2}, 25, 1025);
+  ASSERT_TRUE(store->forget_machine("vm").ok());
+  collect_all();
+  store.reset();
+  store = open();
+  expect_page(*store, {"other", 2}, 15, 1015);
+  expect_page(*store, {"other", 2}, 25, 3005);
+}
+
+TEST_F(StoreReclaim, AnOpenReaderKeepsARemovedCheckpointReadable) {
+  commit("vm", 1, {}, 0, 200, 1000);
+  commit("vm", 2, {}, 0, 1, 5000);
+  auto reader = store->open_checkpoint({"vm", 1}).take();
+  remove("vm", {1});
+  collect_all();
+  expect_page(*reader, 199, 1199);
+  std::uint64_t before = store->stats().stored_bytes;
+  reader.reset();
+  EXPECT_GT(collect_all(), before / 2);
+}
+
+TEST_F(StoreReclaim, AReaderInAnotherProcessKeepsItsFilesOpen) {
+  commit("vm", 1, {}, 0, 200, 1000);
+  commit("vm", 2, {}, 0, 1, 5000);
+  auto foreign = open(true);
+  auto reader = foreign->open_checkpoint({"vm", 1}).take();
+  remove("vm", {1});
+  EXPECT_GT(collect_all(), 0u);
+  for (std::uint64_t at = 0; at < 200; ++at) expect_page(*reader, at, 1000 + at);
+  ASSERT_TRUE(foreign->refresh().ok());
+  EXPECT_EQ(foreign->checkpoints("vm")->size(), 1u);
+  expect_page(*foreign, {"vm", 2}, 0, 5000);
+}
+
+TEST_F(StoreReclaim, ChunksThatAnOpenEpochFoundAgainSurvive) {
+  commit("vm", 1, {}, 0, 200, 1000);
+  commit("vm", 2, {}, 0, 1, 5000);
+  auto epoch = store->begin_epoch("vm", 3, {}, {{ObjectClass::ram, "ram", ram_bytes, 4096, 0}}).take();
+  for (std::uint64_t i = 0; i < 10; ++i) ASSERT_TRUE(epoch->write(0, i * 4096, page(1000 + i * 20)).ok());
+  remove("vm", {1});
+  EXPECT_GT(collect_all(), 0u);
+  auto made = epoch->commit({});
+  ASSERT_TRUE(made.ok());
+  EXPECT_LT(made->stored_bytes, 4096u);  // they were found again
+  for (std::uint64_t i = 0; i < 10; ++i) expect_page(*store, {"vm", 3}, i, 1000 + i * 20);
+}
+
+TEST_F(StoreReclaim, TheParentOfAnOpenEpochMayBeRemoved) {
+  commit("vm", 1, {}, 0, 200, 1000);
+  auto epoch = store->begin_epoch("vm", 2, {.parent = {"vm", 1}}, {{ObjectClass::ram, "ram", ram_bytes, 4096, 0}}).take();
+  remove("vm", {1});
+  collect_all();
+  ASSERT_TRUE(epoch->write(0, 100, page(1)).ok());
+  ASSERT_TRUE(epoch->commit({}).ok());
+  collect_all();
+  expect_page(*store, {"vm", 2}, 150, 1150);
+}
+
+TEST_F(StoreReclaim, AbandonedEpochsGiveTheirSpaceBack) {
+  commit("vm", 1, {}, 0, 1, 1000);
+  auto epoch = store->begin_epoch("vm", 2, {}, {{ObjectClass::ram, "ram", ram_bytes, 4096, 0}}).take();
+  for (std::uint64_t i = 0; i < 200; ++i) ASSERT_TRUE(epoch->write(0, i * 4096, page(7000 + i)).ok());
+  EXPECT_EQ(collect_all(), 0u);
+  epoch.reset();
+  EXPECT_GT(collect_all(), 500'000u);
+}
+
+TEST_F(StoreReclaim, TheJournalIsShortened) {
+  commit("vm", 1, {}, 0, 1, 1000);
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_TRUE(store->pin({"vm", 1}, "x").ok());
+    ASSERT_TRUE(store->unpin({"vm", 1}, "x").ok());
+  }
+  commit("vm", 2, {"vm", 1}, 0, 1, 2000);
+  remove("vm", {2});
+  std::uint64_t before = store->stats().journal_bytes;
+  collect_all();
+  EXPECT_LT(store->stats().journal_bytes, before / 4);
+  store.reset();
+  store = open();
+  EXPECT_EQ(store->checkpoints("vm")->size(), 1u);
+  EXPECT_EQ(store->machines()[1].last_number, 2u);  // also of a removed one
+  expect_page(*store, {"vm", 1}, 0, 1000);
+}
+
+TEST_F(StoreReclaim, ARandomWorkloadNeverLosesLiveDataAndGivesSpaceBack) {
+  for (std::uint64_t seed = 1; seed <= 15; ++seed) {
+    FaultEnv disk(seed);
+    ASSERT_TRUE(disk.make_directory("/disk").ok());
+    Workload workload(disk, seed);
+    Status status = workload.run(150);
+    ASSERT_TRUE(status.ok()) << "seed " << seed << ": " << status.error().message();
+    ASSERT_EQ(difference(*workload.store(), workload.model()), "") << "seed " << seed;
+    workload.close();
+    ASSERT_TRUE(workload.open().ok());
+    Store& all = *workload.store();
+    for (const auto& machine : all.machines()) {
+      auto listed = all.checkpoints(machine.name).take();
+      for (const auto& checkpoint : listed) {
+        for (const auto& holder : checkpoint.pins) ASSERT_TRUE(all.unpin(checkpoint.id, holder).ok());
+      }
+      ASSERT_TRUE(all.forget_machine(machine.name).ok());
+    }
+    for (auto freed = all.collect(); freed.ok() && *freed > 0;) freed = all.collect();
+    EXPECT_EQ(all.stats().stored_bytes, 0u) << "seed " << seed;
+  }
+}
+
+}  // namespace
+}  // namespace ckpt

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Flipped bits are found, named, and never served.
+#include <gtest/gtest.h>
+
+#include "unit/fault_env.h"
+#include "unit/store_model.h"
+
+namespace ckpt {
+namespace {
+
+struct Disk {
+  explicit Disk(std::uint64_t seed) : env(seed), workload(env, seed) {
+    EXPECT_TRUE(env.make_directory("/disk").ok());
+    EXPECT_TRUE(workload.run(40).ok());
+    workload.close();
+  }
+  std::vector<std::string> files(const std::string& folder) {
+    std::vector<std::string> paths;
+    auto names = env.list(folder).take();
+    for (const std::string& name : names) paths.push_back(folder + "/" + name);
+    return paths;
+  }
+  FaultEnv env;
+  Workload workload;
+};
+
+// Every byte that is served is right; returns whether something was refused as corrupt.
+bool read_all(Store& store, const Model& model) {
+  bool refused = false;
+  for (const auto& [machine, checkpoints] : model) {
+    for (const auto& [number, expected] : checkpoints) {
+      auto reader = store.open_checkpoint({machine, number});
+      if (!reader) {
+        EXPECT_TRUE(reader.error().code == Code::corrupt || reader.error().code == Code::version) << reader.error().message();
+        refused = true;
+        continue;
+      }
+      for (std::size_t i = 0; i < expected.contents.size(); ++i) {
+        std::vector<std::uint8_t> bytes(expected.contents[i].size());
+        Status status = (*reader)->read(i, 0, bytes);
+        if (status) {
+          EXPECT_EQ(bytes, expected.contents[i]) << "served what was not written";
+        } else {
+          EXPECT_TRUE(status.error().code == Code::corrupt || status.error().code == Code::version) << status.error().message();
+          EXPECT_NE(status.error().context.find("seg"), std::string::npos) << status.error().context;
+          refused = true;
+        }
+      }
+    }
+  }
+  return refused;
+}
+
+TEST(StoreVerify, AHealthyStoreHasNoDamage) {
+  Disk disk(3);
+  ASSERT_TRUE(disk.workload.open().ok());
+  auto damages = disk.workload.store()->verify({}, nullptr, nullptr);
+  ASSERT_TRUE(damages.ok());
+  EXPECT_TRUE(damages->empty());
+}
+
+TEST(StoreVerify, ItCanBeCancelled) {
+  Disk disk(3);
+  ASSERT_TRUE(disk.workload.open().ok());
+  auto result = disk.workload.store()->verify({}, [](void*, const VerifyProgress&) { return false; }, nullptr);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().code, Code::cancelled);
+}
+
+TEST(StoreVerify, AFlippedBitAnywhereInASegmentIsNeverServed) {
+  int found = 0;
+  int unseen = 0;
+  for (std::uint64_t round = 0; round < 120; ++round) {
+    Disk disk(1 + round % 6);
+    std::mt19937_64 engine(round);
+    auto paths = disk.files("/disk/store/segments");
+    ASSERT_FALSE(paths.empty());
+    const std::string& path = paths[engine() % paths.size()];
+    ASSERT_TRUE(disk.env.flip_bit(path, engine() % (disk.env.file_size(path) * 8)));
+    ASSERT_TRUE(disk.workload.open().ok());
+    bool refused = read_all(*disk.workload.store(), disk.workload.model());
+    auto damages = disk.workload.store()->verify({}, nullptr, nullptr);
+    ASSERT_TRUE(damages.ok()) << damages.error().message();
+    // What is refused is found; a footer or a dead chunk may be bad without harm.
+    EXPECT_EQ(refused, !damages->empty());
+    for (const Damage& damage : *damages) {
+      EXPECT_FALSE(damage.checkpoints.empty());
+      EXPECT_NE(damage.place.find("segments/"), std::string::npos);
+    }
+    (refused ? found : unseen)++;
+  }
+  EXPECT_GT(found, 30);
+  std::printf("flips: %d found, %d harmless\n", found, unseen);
+}
+
+TEST(StoreVerify, AFlippedBitInTheJournalOpensReadOnlyOrCutsOnlyTheEnd) {
+  for (std::uint64_t round = 0; round < 80; ++round) {
+    Disk disk(1 + round % 6);
+    std::mt19937_64 engine(round);
+    std::uint64_t bits = disk.env.file_size("/disk/store/journal") * 8;
+    ASSERT_TRUE(disk.env.flip_bit("/disk/store/journal", 64 * 8 + engine() % (bits - 64 * 8 - 8 * 400)));
+    Status status = disk.workload.open();
+    if (!status) {
+      EXPECT_TRUE(status.error().code == Code::corrupt || status.error().code == Code::version) << status.error().message();
+      continue;
+    }
+    StoreStats stats = disk.workload.store()->stats();
+    EXPECT_TRUE(stats.damaged);
+    EXPECT_EQ(disk.workload.store()->add_machine("new", {}).error().code, Code::refused);
+    EXPECT_NE(disk.workload.store()->add_machine("new", {}).error().context.find("journal offset"), std::string::npos);
+  }
+}
+
+TEST(StoreVerify, AForeignOrNewerStoreIsRefused) {
+  for (auto [text, code] : {std::pair<std::string, Code>{"ckpt-store 2 x\n", Code::version},
+                            {"ckpt-store 1 12\n", Code::corrupt},
+                            {"something else", Code::corrupt},
+                            {"", Code::corrupt}}) {
+    FaultEnv env(1);
+    ASSERT_TRUE(env.make_directory("/disk").ok());
+    ASSERT_TRUE(env.make_directory("/disk/store").ok());
+    auto file = env.open("/disk/store/FORMAT", Env::Mode::write).take();
+    ASSERT_TRUE(file->write_at(0, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}).ok());
+    auto store = Store::open(env, "/disk/store", {});
+    ASSERT_FALSE(store.ok());
+    EXPECT_EQ(store.error().code, code) << text;
+    EXPECT_NE(store.error().context.find("/disk/store"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace ckpt
