@@ -1,0 +1,65 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# parallel
+"""Manual pages and bash completion name exactly the commands and options that --help names; error codes are documented."""
+import os
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from ckpt_site import BUILD, ROOT  # noqa: E402
+
+
+def help_of(*words):
+    done = subprocess.run([f"{BUILD}/ckptd/{words[0]}", *words[1:], "--help"], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def options_in(text):
+    return set(re.findall(r"^\s+(?:-\w,)?(--[a-z-]+)", text, re.M)) - {"--help", "--version"}
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def options_of_page(page):
+    return {"--" + name for name in re.findall(r"\bFl -([a-z]{2}[a-z-]*)", page)} - {"--help", "--version"}
+
+
+main_help = help_of("ckptctl")
+commands = re.findall(r"^  ([a-z]+) {2,}\S", main_help.split("Subcommands:")[1], re.M)
+assert len(commands) > 15, commands
+page, completion = read("doc/man/ckptctl.1"), read("ckptd/completion/ckptctl")
+documented = re.findall(r"^\.It Cm ([a-z]+)\b", page, re.M)
+assert sorted(documented) == sorted(commands), set(documented) ^ set(commands)
+
+everything = options_in(main_help)
+for command in commands:
+    own = options_in(help_of("ckptctl", command)) - options_in(main_help)
+    everything |= own
+    for option in own:
+        assert option in completion, f"completion lacks {option} of {command}"
+    assert re.search(rf"\b{command}\b", completion), f"completion lacks {command}"
+assert options_of_page(page) == everything, options_of_page(page) ^ everything
+assert options_of_page(read("doc/man/ckptd.8")) == options_in(help_of("ckptd")), options_in(help_of("ckptd"))
+
+# Exit statuses: as many as result.h has codes.
+codes = re.findall(r"^  (\w+) = (\d+),", read("libckpt/include/ckpt/result.h"), re.M)
+statuses = re.findall(r"^\.It (\d+)$", page, re.M)
+assert [number for _, number in codes] == statuses, (codes, statuses)
+
+# Every verb of the daemon is in the protocol's table.
+verbs = set(re.findall(r'^ +\{"(\w+)", &Verbs::', read("ckptd/daemon/verbs.cc"), re.M))
+rows = set()
+for row in re.findall(r"^\| ((?:`\w+`(?:, )?)+)", read("doc/control_protocol.md"), re.M):
+    rows |= set(re.findall(r"`(\w+)`", row))
+assert verbs <= rows, verbs - rows
+
+subprocess.run(["bash", "-n", ROOT + "/ckptd/completion/ckptctl"], check=True)
+script = f"source {ROOT}/ckptd/completion/ckptctl; COMP_WORDS=(ckptctl res); COMP_CWORD=1; _ckptctl; echo ${{COMPREPLY[@]}}"
+answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+assert answer == ["restores", "restore"], answer
+print(f"{len(commands)} commands, {len(everything)} options, {len(codes)} exit statuses, {len(verbs)} verbs")
