@@ -94,7 +94,7 @@ Status Verifier::report(const CommitRecord& commit) {
     id = core_.catalog.info(*entry).id;
   }
   for (const auto& [place, reason] : bad_) {
-    auto known = std::find_if(damages_.begin(), damages_.end(), [&](const Damage& damage) { return damage.place == place; });
+    auto known = std::find_if(damages_.begin(), damages_.end(), [&where = place](const Damage& damage) { return damage.place == where; });
     if (known == damages_.end()) damages_.push_back({place, reason, {id}});
     else known->checkpoints.push_back(id);
   }
