@@ -32,7 +32,8 @@ const char* object_problem(const NumberedObject& entry) {
   switch (object.object_class) {
     case ObjectClass::ram:
       if (object.size_bytes % ram_alignment != 0) return "RAM is not a multiple of 4096 bytes";
-      if (!is_power_of_two(object.page_size_bytes) || object.page_size_bytes < ram_alignment) return "its page size is wrong";
+      if (!is_power_of_two(object.page_size_bytes) || object.page_size_bytes < ram_alignment)
+        return "its page size is wrong";
       return object.flags != 0 ? "it has unknown flags" : nullptr;
     case ObjectClass::disk:
       if (object.size_bytes % disk_alignment != 0) return "a disk is not a multiple of 512 bytes";
@@ -41,7 +42,8 @@ const char* object_problem(const NumberedObject& entry) {
     case ObjectClass::device_state:
       if (object.size_bytes != 0 || object.page_size_bytes != 0) return "device state has a size";
       return object.flags != 0 ? "it has unknown flags" : nullptr;
-    case ObjectClass::config: break;
+    case ObjectClass::config:
+      break;
   }
   return "its class is unknown";
 }
@@ -54,7 +56,8 @@ Status check_objects(const std::vector<NumberedObject>& objects) {
     std::string where = "object " + std::to_string(entry.number) + " of EPOCH_BEGIN: ";
     if (const char* problem = object_problem(entry)) return broken(where + problem);
     if (!numbers.insert(entry.number).second) return broken(where + "its number is used twice");
-    if (!names.insert({entry.object.object_class, entry.object.name}).second) return broken(where + "its name is used twice");
+    if (!names.insert({entry.object.object_class, entry.object.name}).second)
+      return broken(where + "its name is used twice");
     if (entry.object.object_class == ObjectClass::device_state) ++device_states;
   }
   if (device_states != 1) return broken("EPOCH_BEGIN does not have exactly one device-state object");
@@ -72,7 +75,8 @@ bool is_known(Type type) {
     case Type::welcome:
     case Type::take:
     case Type::durable:
-    case Type::refuse: return true;
+    case Type::refuse:
+      return true;
   }
   return false;
 }
@@ -84,16 +88,26 @@ bool has_epoch(Type type) { return type != Type::hello && type != Type::welcome 
 std::size_t max_payload_bytes(Type type) {
   constexpr std::size_t max_string = 2 + max_string_bytes;
   switch (type) {
-    case Type::hello: return 56 + 3 * max_string;
-    case Type::epoch_begin: return 8 + max_objects * (object_head_bytes + max_string);
-    case Type::data: return data_head_bytes + max_data_bytes;
-    case Type::zero: return 24;
-    case Type::epoch_end: return 80;
-    case Type::state: return 18 + max_reason_bytes;
-    case Type::welcome: return 32;
-    case Type::take: return 8;
-    case Type::durable: return 0;
-    case Type::refuse: return 2 + 0xFFFF;
+    case Type::hello:
+      return 56 + 3 * max_string;
+    case Type::epoch_begin:
+      return 8 + max_objects * (object_head_bytes + max_string);
+    case Type::data:
+      return data_head_bytes + max_data_bytes;
+    case Type::zero:
+      return 24;
+    case Type::epoch_end:
+      return 80;
+    case Type::state:
+      return 18 + max_reason_bytes;
+    case Type::welcome:
+      return 32;
+    case Type::take:
+      return 8;
+    case Type::durable:
+      return 0;
+    case Type::refuse:
+      return 2 + 0xFFFF;
   }
   return 0;
 }
@@ -108,7 +122,8 @@ Result<Header> decode_header(ByteView bytes) {
   header.length = from.u32();
   header.sequence = from.u32();
   if (!from.finished()) return broken("the head of a message is incomplete");
-  if (magic != stream_magic) return broken("a message does not begin with CKPS: this is no checkpoint stream, or its place in it is lost");
+  if (magic != stream_magic)
+    return broken("a message does not begin with CKPS: this is no checkpoint stream, or its place in it is lost");
   header.type = static_cast<Type>(type);
   if (!is_known(header.type)) return broken("message type " + std::to_string(type) + " is unknown");
   if (reserved != 0) return broken("a reserved field of a message's head is not 0");
@@ -136,7 +151,8 @@ Result<Hello> decode_hello(ByteView payload) {
   if (!from.finished()) return broken("HELLO is malformed");
   if (hello.page_size != page_size_bytes)
     return broken("the machine's page size is " + std::to_string(hello.page_size) + " bytes; only 4096 is supported");
-  if (hello.acked_epoch >= epoch_limit || hello.closed_epoch >= epoch_limit) return broken("an epoch number in HELLO is too large");
+  if (hello.acked_epoch >= epoch_limit || hello.closed_epoch >= epoch_limit)
+    return broken("an epoch number in HELLO is too large");
   if (!is_name(hello.qemu_version) || !is_name(hello.machine_type) || !is_name(hello.base))
     return broken("a string in HELLO is not printable UTF-8");
   return hello;
@@ -163,7 +179,8 @@ Result<EpochBegin> decode_epoch_begin(ByteView payload) {
   EpochBegin begin;
   begin.kind = static_cast<EpochKind>(from.u32());
   std::uint32_t count = from.u32();
-  if (begin.kind != EpochKind::full && begin.kind != EpochKind::incremental) return broken("EPOCH_BEGIN has an unknown kind");
+  if (begin.kind != EpochKind::full && begin.kind != EpochKind::incremental)
+    return broken("EPOCH_BEGIN has an unknown kind");
   // Each entry takes at least this much of the payload, so a count that lies costs no memory.
   if (count > max_objects || count > from.remaining() / (object_head_bytes + 2))
     return broken("EPOCH_BEGIN announces " + std::to_string(count) + " objects, more than it can have");
@@ -188,7 +205,8 @@ Result<Data> decode_data(ByteView payload) {
   std::uint32_t reserved = from.u32();
   data.offset = from.u64();
   data.bytes = from.rest();
-  if (!from.ok() || reserved != 0 || data.bytes.empty() || data.bytes.size() > max_data_bytes) return broken("DATA is malformed");
+  if (!from.ok() || reserved != 0 || data.bytes.empty() || data.bytes.size() > max_data_bytes)
+    return broken("DATA is malformed");
   return data;
 }
 
@@ -232,10 +250,15 @@ Result<State> decode_state(ByteView payload) {
   std::uint32_t reserved = from.u32();
   state.remaining_bytes = from.u64();
   state.reason = from.string(max_reason_bytes);
-  if (!from.finished() || reserved != 0 || number < 1 || number > 3 || !is_utf8(state.reason)) return broken("STATE is malformed");
+  if (!from.finished() || reserved != 0 || number < 1 || number > 3 || !is_utf8(state.reason))
+    return broken("STATE is malformed");
   // Whoever prints it prints one line.
   std::replace_if(
-      state.reason.begin(), state.reason.end(), [](char c) { return has_control_characters({&c, 1}); }, ' ');
+      state.reason.begin(), state.reason.end(),
+      [](char c) {
+        return has_control_characters({&c, 1});
+      },
+      ' ');
   return state;
 }
 

@@ -5,8 +5,8 @@
 
 namespace ckpt {
 
-// Text from a peer ends up in JSON, on terminals and in file names: what is not UTF-8 (overlong forms, surrogates and values
-// past U+10FFFF included) stays outside.
+// Text from a peer ends up in JSON, on terminals and in file names: what is not UTF-8 (overlong forms, surrogates and
+// values past U+10FFFF included) stays outside.
 bool is_utf8(std::string_view text);
 
 bool has_control_characters(std::string_view text);

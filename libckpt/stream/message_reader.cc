@@ -36,7 +36,8 @@ Status MessageReader::take_header(ByteView bytes) {
   CKPT_ASSIGN(wire::Header header, wire::decode_header(bytes));
   if (header.sequence != next_sequence_)
     return make_error(Code::protocol, "message " + std::to_string(next_sequence_) + " was due, and " +
-                                          std::to_string(header.sequence) + " came: one was lost, repeated or put between");
+                                          std::to_string(header.sequence) +
+                                          " came: one was lost, repeated or put between");
   ++next_sequence_;
   header_ = header;
   return {};

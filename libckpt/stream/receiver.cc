@@ -15,12 +15,16 @@ Error broken(std::string what) { return make_error(Code::protocol, std::move(wha
 
 const char* cure(Code code) {
   switch (code) {
-    case Code::protocol: return "; use the QEMU that was built for this ckptd";
+    case Code::protocol:
+      return "; use the QEMU that was built for this ckptd";
     case Code::no_space:
       return "; free space, or remove checkpoints: older checkpoints are whole, and capture goes on by itself";
-    case Code::not_found: return "; add the machine to ckptd first";
-    case Code::limit: return "; forget the machine and add it again";
-    default: return "";
+    case Code::not_found:
+      return "; add the machine to ckptd first";
+    case Code::limit:
+      return "; forget the machine and add it again";
+    default:
+      return "";
   }
 }
 
@@ -93,7 +97,8 @@ class Receiver final : public StreamReceiver {
 
 Status Receiver::feed(ByteView bytes) {
   if (error_) return *error_;
-  Status status = reader_.feed(bytes, [this](const wire::Header& header, ByteView payload) { return on_message(header, payload); });
+  Status status =
+      reader_.feed(bytes, [this](const wire::Header& header, ByteView payload) { return on_message(header, payload); });
   if (!status.ok()) return fail(status.error());
   return {};
 }
@@ -123,13 +128,20 @@ bool Receiver::take() {
 Status Receiver::on_message(const wire::Header& header, ByteView payload) {
   if (!hello_ && header.type != wire::Type::hello) return broken("the first message is not HELLO");
   switch (header.type) {
-    case wire::Type::hello: return on_hello(payload);
-    case wire::Type::epoch_begin: return on_epoch_begin(header.epoch, payload);
-    case wire::Type::data: return on_data(header.epoch, payload);
-    case wire::Type::zero: return on_zero(header.epoch, payload);
-    case wire::Type::epoch_end: return on_epoch_end(header.epoch, payload);
-    case wire::Type::state: return on_state(header.epoch, payload);
-    default: return broken("a message came that only ckptd sends");
+    case wire::Type::hello:
+      return on_hello(payload);
+    case wire::Type::epoch_begin:
+      return on_epoch_begin(header.epoch, payload);
+    case wire::Type::data:
+      return on_data(header.epoch, payload);
+    case wire::Type::zero:
+      return on_zero(header.epoch, payload);
+    case wire::Type::epoch_end:
+      return on_epoch_end(header.epoch, payload);
+    case wire::Type::state:
+      return on_state(header.epoch, payload);
+    default:
+      return broken("a message came that only ckptd sends");
   }
 }
 
@@ -154,7 +166,8 @@ Status Receiver::on_epoch_begin(std::uint64_t number, ByteView payload) {
   if (number != next_epoch_)
     return broken("epoch " + std::to_string(number) + " opens where " + std::to_string(next_epoch_) + " was due");
   if (closed_) return broken("epoch " + std::to_string(number) + " opens beside two others");
-  if (open_ && !taking_) return broken("epoch " + std::to_string(number) + " opens without a TAKE for the one before it");
+  if (open_ && !taking_)
+    return broken("epoch " + std::to_string(number) + " opens without a TAKE for the one before it");
   CKPT_ASSIGN(wire::EpochBegin begin, wire::decode_epoch_begin(payload));
   EpochBase base;
   if (begin.kind == wire::EpochKind::incremental) {
@@ -196,7 +209,8 @@ Status Receiver::on_zero(std::uint64_t number, ByteView payload) {
 Status Receiver::on_epoch_end(std::uint64_t number, ByteView payload) {
   CKPT_ASSIGN(wire::EpochEnd end, wire::decode_epoch_end(payload));
   if (open_ && open_->number() == number) return broken("an epoch ends before the next one opened");
-  if (!closed_ || closed_->number() != number) return broken("epoch " + std::to_string(number) + " ends and is not under way");
+  if (!closed_ || closed_->number() != number)
+    return broken("epoch " + std::to_string(number) + " ends and is not under way");
   CKPT_TRY(closed_->check_counts(end));
   EpochInfo info;
   info.wall_clock_ns = end.wall_clock_ns;

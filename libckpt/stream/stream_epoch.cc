@@ -11,7 +11,8 @@ constexpr char config_name[] = "machine";
 Error broken(std::string what) { return make_error(Code::protocol, std::move(what)); }
 
 std::string mismatch(const char* what, std::uint64_t announced, std::uint64_t received) {
-  return "EPOCH_END announces " + std::to_string(announced) + " " + what + ", but " + std::to_string(received) + " came";
+  return "EPOCH_END announces " + std::to_string(announced) + " " + what + ", but " + std::to_string(received) +
+         " came";
 }
 
 }  // namespace
@@ -42,7 +43,8 @@ Status StreamEpoch::place(const char* message, std::uint32_t object, std::uint64
   const Object& target = objects_[index_of_[object]];
   where += std::to_string(length) + " bytes at " + std::to_string(offset) + " of " + target.name + " ";
   if (target.object_class == ObjectClass::device_state) {
-    if (offset != device_state_bytes_) return broken(where + "do not follow the " + std::to_string(device_state_bytes_) + " before");
+    if (offset != device_state_bytes_)
+      return broken(where + "do not follow the " + std::to_string(device_state_bytes_) + " before");
     if (length > wire::max_device_state_bytes - offset) return broken(where + "make device state larger than 64 MiB");
     return {};
   }
@@ -68,7 +70,8 @@ Status StreamEpoch::data(const wire::Data& data) {
 Status StreamEpoch::zero(const wire::Zero& zero) {
   CKPT_TRY(place("ZERO", zero.object, zero.offset, zero.length));
   std::size_t index = index_of_[zero.object];
-  if (objects_[index].object_class == ObjectClass::device_state) return broken("ZERO names device state, which only takes DATA");
+  if (objects_[index].object_class == ObjectClass::device_state)
+    return broken("ZERO names device state, which only takes DATA");
   CKPT_TRY(writer_->zero(index, zero.offset, zero.length));
   if (objects_[index].object_class == ObjectClass::disk) has_disk_data_ = true;
   ++zero_count_;

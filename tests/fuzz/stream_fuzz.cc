@@ -63,7 +63,8 @@ struct Outcome {
   Bytes answers;
 };
 
-// Messages as their heads say, however wrong; with `repair`, magic and sequence are put right so that what is behind them is reached.
+// Messages as their heads say, however wrong; with `repair`, magic and sequence are put right so that what is behind
+// them is reached.
 std::vector<Bytes> messages_of(ByteView input, bool repair) {
   std::vector<Bytes> messages;
   while (!input.empty()) {
@@ -96,14 +97,16 @@ Outcome play(Store& store, const std::string& machine, const std::vector<Bytes>&
   for (const Bytes& message : messages) {
     for (std::size_t at = 0; at < message.size() && outcome.status.ok(); at += piece) {
       outcome.status = receiver->feed(ByteView(message).subspan(at, std::min(piece, message.size() - at)));
-      require(receiver->missing_bytes() <= wire::header_bytes + wire::data_head_bytes + wire::max_data_bytes, "a message is bounded");
+      require(receiver->missing_bytes() <= wire::header_bytes + wire::data_head_bytes + wire::max_data_bytes,
+              "a message is bounded");
     }
     if (!outcome.status.ok()) break;
     receiver->take();
   }
   if (!outcome.status.ok()) {
     Code code = outcome.status.error().code;
-    require(code == Code::protocol || code == Code::version || code == Code::limit || code == Code::not_found, "the client is to blame");
+    require(code == Code::protocol || code == Code::version || code == Code::limit || code == Code::not_found,
+            "the client is to blame");
     require(receiver->open_epoch() == 0 && !receiver->take(), "nothing uncommitted is kept");
     require(!receiver->feed({}).ok(), "an error is for good");
   }
@@ -132,7 +135,8 @@ PageMap pages_of_object(CheckpointReader& reader, std::size_t index) {
     auto extents = reader.extents(index, at, size - at, 64);
     require(extents.ok() && !extents->empty(), "extents cover the object");
     for (const Extent& extent : *extents) {
-      for (std::uint64_t page = extent.offset / page_size_bytes; !extent.zero && page * page_size_bytes < extent.offset + extent.length; ++page) {
+      for (std::uint64_t page = extent.offset / page_size_bytes;
+           !extent.zero && page * page_size_bytes < extent.offset + extent.length; ++page) {
         Bytes content(page_size_bytes);
         auto present = reader.read_page(index, page, std::span<std::uint8_t, page_size_bytes>(content));
         require(present.ok(), "a page can be read");

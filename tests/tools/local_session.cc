@@ -31,7 +31,8 @@ Status LocalSession::take(std::uint64_t count) {
     std::uint64_t before = client_.acked_epoch();
     if (!receiver_.take()) return make_error(Code::invalid, "the receiver takes no checkpoint now");
     CKPT_TRY(settle());
-    if (client_.acked_epoch() == before) return make_error(Code::invalid, "a checkpoint was asked for and did not come");
+    if (client_.acked_epoch() == before)
+      return make_error(Code::invalid, "a checkpoint was asked for and did not come");
   }
   return {};
 }

@@ -104,10 +104,10 @@ void ModelObject::update_digest(std::uint64_t page) {
 
 MachineModel::MachineModel(const MachineOptions& options)
     : options_(options),
-      objects_{ModelObject({ObjectClass::ram, "pc.ram", options.ram_bytes / page_bytes * page_bytes, page_bytes, 0}, page_bytes,
-                           options.seed * 2 + 1, options.compressible_percent),
-               ModelObject({ObjectClass::disk, "disk0", options.disk_bytes / 512 * 512, 0, 0}, 512, options.seed * 2 + 2,
-                           options.compressible_percent)} {}
+      objects_{ModelObject({ObjectClass::ram, "pc.ram", options.ram_bytes / page_bytes * page_bytes, page_bytes, 0},
+                           page_bytes, options.seed * 2 + 1, options.compressible_percent),
+               ModelObject({ObjectClass::disk, "disk0", options.disk_bytes / 512 * 512, 0, 0}, 512,
+                           options.seed * 2 + 2, options.compressible_percent)} {}
 
 Bytes MachineModel::device_state(std::uint64_t number) const {
   Bytes bytes(options_.device_bytes);

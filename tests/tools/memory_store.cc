@@ -65,7 +65,11 @@ class MemoryWriter final : public EpochWriter {
  public:
   MemoryWriter(Machine& machine, std::uint64_t number, CheckpointId parent, std::shared_ptr<const Kept> parent_content,
                MemoryWriter* closed, std::vector<Object> objects)
-      : machine_(machine), number_(number), parent_(std::move(parent)), parent_content_(std::move(parent_content)), closed_(closed) {
+      : machine_(machine),
+        number_(number),
+        parent_(std::move(parent)),
+        parent_content_(std::move(parent_content)),
+        closed_(closed) {
     content_.objects = std::move(objects);
   }
 
@@ -155,15 +159,19 @@ class MemoryReader final : public CheckpointReader {
     }
     return {};
   }
-  Result<bool> read_page(std::size_t object, std::uint64_t page, std::span<std::uint8_t, page_size_bytes> out) override {
+  Result<bool> read_page(std::size_t object, std::uint64_t page,
+                         std::span<std::uint8_t, page_size_bytes> out) override {
     const Pages& pages = kept_->content.pages[object];
     auto found = pages.find(page);
     if (found == pages.end() || found->second == Page{}) return false;
     std::copy(found->second.begin(), found->second.end(), out.begin());
     return true;
   }
-  Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t, std::uint64_t, std::size_t) override { return std::vector<std::uint64_t>{}; }
-  Result<std::vector<Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length, std::size_t limit) override {
+  Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t, std::uint64_t, std::size_t) override {
+    return std::vector<std::uint64_t>{};
+  }
+  Result<std::vector<Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
+                                      std::size_t limit) override {
     std::vector<Extent> found;
     auto add = [&](std::uint64_t begin, std::uint64_t end, bool zero) {
       if (begin == end || found.size() == limit) return;
@@ -220,8 +228,8 @@ class MemoryStore final : public Store {
     if (!kept) return make_error(Code::not_found, id.machine);
     return kept->info;
   }
-  Result<std::unique_ptr<EpochWriter>> begin_epoch(const std::string& machine, std::uint64_t number, const EpochBase& base,
-                                                   const std::vector<Object>& objects) override {
+  Result<std::unique_ptr<EpochWriter>> begin_epoch(const std::string& machine, std::uint64_t number,
+                                                   const EpochBase& base, const std::vector<Object>& objects) override {
     auto found = machines_.find(machine);
     if (found == machines_.end()) return make_error(Code::not_found, machine);
     auto* closed = static_cast<MemoryWriter*>(base.closed);
@@ -242,7 +250,8 @@ class MemoryStore final : public Store {
   Status pin(const CheckpointId&, const std::string&) override { return refused(); }
   Status unpin(const CheckpointId&, const std::string&) override { return refused(); }
   Result<std::uint64_t> collect() override { return std::uint64_t{0}; }
-  Result<std::vector<Damage>> verify(std::span<const CheckpointId>, bool (*)(void*, const VerifyProgress&), void*) override {
+  Result<std::vector<Damage>> verify(std::span<const CheckpointId>, bool (*)(void*, const VerifyProgress&),
+                                     void*) override {
     return refused();
   }
   StoreStats stats() const override { return {}; }

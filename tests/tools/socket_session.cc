@@ -115,15 +115,22 @@ class Connection {
         output = data_message(client_.open_epoch());
         output.resize(output.size() / 2);
         break;
-      case Misbehaviour::replay: wire::StreamWriter(output).hello({}); break;
-      case Misbehaviour::foreign_epoch: output = data_message(client_.open_epoch() + 7); break;
+      case Misbehaviour::replay:
+        wire::StreamWriter(output).hello({});
+        break;
+      case Misbehaviour::foreign_epoch:
+        output = data_message(client_.open_epoch() + 7);
+        break;
       case Misbehaviour::oversize:
         output = data_message(client_.open_epoch());
         store_le<std::uint32_t>(output.data() + 16, 0xFFFFFFFF);
         break;
-      case Misbehaviour::garbage: output.assign(4096, 1); break;
+      case Misbehaviour::garbage:
+        output.assign(4096, 1);
+        break;
       case Misbehaviour::none:
-      case Misbehaviour::version: return;
+      case Misbehaviour::version:
+        return;
     }
     silent_ = true;
   }

@@ -12,8 +12,8 @@ enum class Misbehaviour { none, stall, truncate, replay, foreign_epoch, oversize
 
 struct SocketOptions {
   std::string path;
-  std::uint64_t epochs = 10;      // to be durable before the end; 0: for ever
-  std::uint64_t reconnects = 0;   // after a connection that was lost; not after a refusal
+  std::uint64_t epochs = 10;     // to be durable before the end; 0: for ever
+  std::uint64_t reconnects = 0;  // after a connection that was lost; not after a refusal
   Misbehaviour misbehaviour = Misbehaviour::none;
   std::uint64_t misbehave_after = 1;  // durable epochs
 };

@@ -13,7 +13,10 @@ constexpr std::uint32_t device_number = MachineModel::count;
 }  // namespace
 
 StreamClient::StreamClient(MachineModel& model, const ClientOptions& options, Events events)
-    : model_(model), options_(options), events_(std::move(events)), random_(options.instance[0] + 256u * options.uuid[0] + 1) {
+    : model_(model),
+      options_(options),
+      events_(std::move(events)),
+      random_(options.instance[0] + 256u * options.uuid[0] + 1) {
   for (std::size_t i = 0; i < MachineModel::count; ++i) flags_[i].resize(model_.object(i).units());
 }
 
@@ -39,19 +42,24 @@ void StreamClient::connect() {
 }
 
 Status StreamClient::feed(ByteView bytes) {
-  return reader_.feed(bytes, [this](const wire::Header& header, ByteView payload) { return on_message(header, payload); });
+  return reader_.feed(bytes,
+                      [this](const wire::Header& header, ByteView payload) { return on_message(header, payload); });
 }
 
 Status StreamClient::on_message(const wire::Header& header, ByteView payload) {
   switch (header.type) {
-    case wire::Type::welcome: return on_welcome(payload);
-    case wire::Type::take: return on_take(header.epoch);
-    case wire::Type::durable: return on_durable(header.epoch);
+    case wire::Type::welcome:
+      return on_welcome(payload);
+    case wire::Type::take:
+      return on_take(header.epoch);
+    case wire::Type::durable:
+      return on_durable(header.epoch);
     case wire::Type::refuse: {
       CKPT_ASSIGN(wire::Refuse refuse, wire::decode_refuse(payload));
       return make_error(Code::refused, refuse.reason);
     }
-    default: return make_error(Code::protocol, "the server sent what only a client sends");
+    default:
+      return make_error(Code::protocol, "the server sent what only a client sends");
   }
 }
 
@@ -83,7 +91,8 @@ void StreamClient::begin_epoch(std::uint64_t number, wire::EpochKind kind) {
   open_counts_ = {};
 }
 
-// The first epoch of a connection: all of it when full, else the disk's outstanding places (RAM's stay dirty for the pause).
+// The first epoch of a connection: all of it when full, else the disk's outstanding places (RAM's stay dirty for the
+// pause).
 void StreamClient::copy_step() {
   if (copy_object_ == MachineModel::count) {
     copying_ = false;
@@ -164,7 +173,8 @@ void StreamClient::close_step() {
     const Captured& place = captured_[captured_sent_];
     send_unit(closed_epoch_, closed_counts_, MachineModel::ram, place.unit, place.version);
   }
-  if (captured_sent_ == half) run_guest(options_.dirty_pages - options_.dirty_pages / 2, options_.disk_writes - options_.disk_writes / 2);
+  if (captured_sent_ == half)
+    run_guest(options_.dirty_pages - options_.dirty_pages / 2, options_.disk_writes - options_.disk_writes / 2);
   if (captured_sent_ == captured_.size()) end_closed();
 }
 
@@ -200,7 +210,8 @@ void StreamClient::pump(std::size_t limit) {
   while (output_.size() < limit && (copying_ || closing_)) copying_ ? copy_step() : close_step();
 }
 
-void StreamClient::send_unit(std::uint64_t epoch, Counts& counts, std::size_t object, std::uint64_t unit, std::uint32_t version) {
+void StreamClient::send_unit(std::uint64_t epoch, Counts& counts, std::size_t object, std::uint64_t unit,
+                             std::uint32_t version) {
   const ModelObject& from = model_.object(object);
   auto number = static_cast<std::uint32_t>(object);
   std::uint64_t size = from.unit_bytes();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// The client side of the checkpoint stream, playing the machine of machine_model.h as QEMU would: a full copy first, disk
-// writes as they happen, pages copied ahead of the pause and behind it. Does no I/O: feed() it what the server sent,
-// send what output() holds, call pump() for more.
+// The client side of the checkpoint stream, playing the machine of machine_model.h as QEMU would: a full copy first,
+// disk writes as they happen, pages copied ahead of the pause and behind it. Does no I/O: feed() it what the server
+// sent, send what output() holds, call pump() for more.
 #pragma once
 
 #include <cstdint>
@@ -87,7 +87,7 @@ class StreamClient {
   std::uint64_t open_epoch_ = 0;
   bool copying_ = false;
   bool take_waits_ = false;  // for the copy to end
-  bool closing_ = false;  // the closed epoch has not been sent in full
+  bool closing_ = false;     // the closed epoch has not been sent in full
   bool full_ = false;
   std::size_t copy_object_ = 0;
   std::uint64_t copy_unit_ = 0;

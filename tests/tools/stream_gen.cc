@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Machines without QEMU, for tests and load: plays the client of the checkpoint stream on unix sockets, or straight into a store, or writes
-// what a client would send to a file. Prints for each epoch what the checkpoint must hold; stream_check prints what it does.
+// Machines without QEMU, for tests and load: plays the client of the checkpoint stream on unix sockets, or straight
+// into a store, or writes what a client would send to a file. Prints for each epoch what the checkpoint must hold;
+// stream_check prints what it does.
 #include <fcntl.h>
 #include <getopt.h>
 #include <unistd.h>
@@ -38,8 +39,8 @@ constexpr char usage[] =
     "Exit: 0 all durable, 3 refused, 4 connection lost, 2 usage, 1 anything else.\n";
 
 const std::map<std::string, Misbehaviour> misbehaviours = {
-    {"stall", Misbehaviour::stall},     {"truncate", Misbehaviour::truncate},
-    {"replay", Misbehaviour::replay},   {"foreign-epoch", Misbehaviour::foreign_epoch},
+    {"stall", Misbehaviour::stall},       {"truncate", Misbehaviour::truncate},
+    {"replay", Misbehaviour::replay},     {"foreign-epoch", Misbehaviour::foreign_epoch},
     {"oversize", Misbehaviour::oversize}, {"garbage", Misbehaviour::garbage},
     {"version", Misbehaviour::version},
 };
@@ -111,8 +112,8 @@ void apply(Arguments& arguments, const std::string& name, const char* value) {
 
 Arguments parse(int argc, char** argv) {
   std::vector<option> options;
-  for (const char* name : {"ram", "disk", "dirty", "disk-writes", "compressible", "epochs", "seed", "base", "reconnects", "after",
-                           "file", "store", "uuid", "misbehave"})
+  for (const char* name : {"ram", "disk", "dirty", "disk-writes", "compressible", "epochs", "seed", "base",
+                           "reconnects", "after", "file", "store", "uuid", "misbehave"})
     options.push_back({name, required_argument, nullptr, 0});
   options.push_back({"help", no_argument, nullptr, 'h'});
   options.push_back({nullptr, 0, nullptr, 0});
@@ -134,7 +135,9 @@ Arguments parse(int argc, char** argv) {
 // A machine of its own for each target.
 struct Player {
   Player(const Arguments& arguments, std::size_t index, std::string player_name)
-      : name(std::move(player_name)), model(options_for(arguments.machine, index)), client(model, client_options(arguments, index), events()) {}
+      : name(std::move(player_name)),
+        model(options_for(arguments.machine, index)),
+        client(model, client_options(arguments, index), events()) {}
 
   static MachineOptions options_for(MachineOptions options, std::size_t index) {
     options.seed += index;
@@ -144,7 +147,8 @@ struct Player {
     ClientOptions options = arguments.client;
     if (!Env::system().random(options.instance).ok()) fail("no random bytes");
     if (!arguments.has_uuid)
-      for (std::size_t i = 0; i < 8; ++i) options.uuid[i] = static_cast<std::uint8_t>((arguments.machine.seed + index) >> (8 * i));
+      for (std::size_t i = 0; i < 8; ++i)
+        options.uuid[i] = static_cast<std::uint8_t>((arguments.machine.seed + index) >> (8 * i));
     return options;
   }
   void say(const std::string& text) const {
@@ -158,7 +162,9 @@ struct Player {
               say(std::string("welcome mode=") + (welcome.mode == wire::WelcomeMode::full ? "full" : "continue") +
                   " next=" + std::to_string(welcome.next_epoch) + " last=" + std::to_string(welcome.last_durable));
             },
-            [this](std::uint64_t epoch, const MachineDigest& digest) { say("closed " + std::to_string(epoch) + " " + digest.text()); },
+            [this](std::uint64_t epoch, const MachineDigest& digest) {
+              say("closed " + std::to_string(epoch) + " " + digest.text());
+            },
             [this](std::uint64_t epoch) {
               ++durable;
               say("durable " + std::to_string(epoch));

@@ -17,7 +17,9 @@ namespace {
 
 using wire::Type;
 
-std::string golden_path(const std::string& name) { return std::string(CKPT_SOURCE_ROOT) + "/tests/golden/stream/" + name + ".bin"; }
+std::string golden_path(const std::string& name) {
+  return std::string(CKPT_SOURCE_ROOT) + "/tests/golden/stream/" + name + ".bin";
+}
 
 Bytes read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -27,16 +29,26 @@ Bytes read_file(const std::string& path) {
 // Whether the payload of a type is taken.
 bool decodes(Type type, ByteView payload) {
   switch (type) {
-    case Type::hello: return wire::decode_hello(payload).ok();
-    case Type::epoch_begin: return wire::decode_epoch_begin(payload).ok();
-    case Type::data: return wire::decode_data(payload).ok();
-    case Type::zero: return wire::decode_zero(payload).ok();
-    case Type::epoch_end: return wire::decode_epoch_end(payload).ok();
-    case Type::state: return wire::decode_state(payload).ok();
-    case Type::welcome: return wire::decode_welcome(payload).ok();
-    case Type::take: return wire::decode_take(payload).ok();
-    case Type::durable: return wire::decode_durable(payload).ok();
-    case Type::refuse: return wire::decode_refuse(payload).ok();
+    case Type::hello:
+      return wire::decode_hello(payload).ok();
+    case Type::epoch_begin:
+      return wire::decode_epoch_begin(payload).ok();
+    case Type::data:
+      return wire::decode_data(payload).ok();
+    case Type::zero:
+      return wire::decode_zero(payload).ok();
+    case Type::epoch_end:
+      return wire::decode_epoch_end(payload).ok();
+    case Type::state:
+      return wire::decode_state(payload).ok();
+    case Type::welcome:
+      return wire::decode_welcome(payload).ok();
+    case Type::take:
+      return wire::decode_take(payload).ok();
+    case Type::durable:
+      return wire::decode_durable(payload).ok();
+    case Type::refuse:
+      return wire::decode_refuse(payload).ok();
   }
   return false;
 }
@@ -265,9 +277,13 @@ TEST(StreamEpochBegin, TheLargestTableFitsItsLimit) {
 }
 
 TEST(StreamState, AReasonBecomesOneLine) {
-  Bytes payload = payload_of(message_of([](wire::StreamWriter& to) { to.state(0, {wire::ClientState::suspended, 1, "a\nb\x1b"}); }));
+  Bytes payload = payload_of(message_of([](wire::StreamWriter& to) {
+    to.state(0, {wire::ClientState::suspended, 1, "a\nb\x1b"});
+  }));
   EXPECT_EQ(wire::decode_state(payload)->reason, "a b ");
-  payload = payload_of(message_of([](wire::StreamWriter& to) { to.state(0, {wire::ClientState::suspended, 1, std::string(1025, 'x')}); }));
+  payload = payload_of(message_of([](wire::StreamWriter& to) {
+    to.state(0, {wire::ClientState::suspended, 1, std::string(1025, 'x')});
+  }));
   EXPECT_FALSE(wire::decode_state(payload).ok());
 }
 

@@ -33,7 +33,8 @@ class StreamContinueTest : public StreamTest {
     return connection.welcome();
   }
 
-  static wire::Hello hello(std::uint64_t acked, std::uint64_t closed, const std::string& base = "", std::uint8_t instance = 0xA0) {
+  static wire::Hello hello(std::uint64_t acked, std::uint64_t closed, const std::string& base = "",
+                           std::uint8_t instance = 0xA0) {
     wire::Hello hello = examples::hello();
     hello.instance[0] = instance;
     hello.acked_epoch = acked;
@@ -153,9 +154,10 @@ TEST_F(StreamContinueTest, AMachineThatIsCutOffAgainAndAgainLosesNothing) {
   tools::MachineModel model(machine);
   std::map<std::uint64_t, tools::MachineDigest> digests;
   std::uint64_t continued = 0;
-  tools::StreamClient client(model, {40, 20, {7}, {}, ""},
-                             {[&](const wire::Welcome& welcome) { continued += welcome.mode == WelcomeMode::continue_; },
-                              [&](std::uint64_t epoch, const auto& digest) { digests[epoch] = digest; }, nullptr});
+  tools::StreamClient client(
+      model, {40, 20, {7}, {}, ""},
+      {[&](const wire::Welcome& welcome) { continued += welcome.mode == WelcomeMode::continue_; },
+       [&](std::uint64_t epoch, const auto& digest) { digests[epoch] = digest; }, nullptr});
   tools::Random random(4711);
   for (int round = 0; round < 60; ++round) {
     auto receiver = StreamReceiver::create(*store_, options(), {});

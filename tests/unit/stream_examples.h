@@ -108,7 +108,9 @@ inline std::map<std::string, Bytes> files() {
   add("data", [&](auto& to) { to.data(9, {ram_number, 3 * 4096, page}); });
   add("zero", [](auto& to) { to.zero(9, {disk_number, 512, 1024}); });
   add("epoch_end", [](auto& to) { to.epoch_end(9, epoch_end(1, 1, 4096)); });
-  add("state", [](auto& to) { to.state(9, {wire::ClientState::suspended, 12345, "block job on disk0; wait for its end"}); });
+  add("state", [](auto& to) {
+    to.state(9, {wire::ClientState::suspended, 12345, "block job on disk0; wait for its end"});
+  });
   add("welcome", [](auto& to) { to.welcome({wire::stream_version, wire::WelcomeMode::continue_, 9, 8, 1000}); });
   add("take", [](auto& to) { to.take(9); });
   add("durable", [](auto& to) { to.durable(9); });

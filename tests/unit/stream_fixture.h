@@ -33,10 +33,11 @@ class RawConnection {
 
   std::vector<Answer> answers() {
     std::vector<Answer> found;
-    Status status = reader_.feed(std::exchange(receiver_->output(), {}), [&](const wire::Header& header, ByteView payload) -> Status {
-      found.push_back({header, Bytes(payload.begin(), payload.end())});
-      return {};
-    });
+    Status status = reader_.feed(std::exchange(receiver_->output(), {}),
+                                 [&](const wire::Header& header, ByteView payload) -> Status {
+                                   found.push_back({header, Bytes(payload.begin(), payload.end())});
+                                   return {};
+                                 });
     EXPECT_TRUE(status.ok());
     return found;
   }
@@ -131,7 +132,8 @@ class StreamTest : public ::testing::Test {
 
   static Bytes part(const Bytes& bytes, std::size_t offset, std::size_t length) {
     if (offset + length > bytes.size()) return {};
-    return Bytes(bytes.begin() + static_cast<std::ptrdiff_t>(offset), bytes.begin() + static_cast<std::ptrdiff_t>(offset + length));
+    return Bytes(bytes.begin() + static_cast<std::ptrdiff_t>(offset),
+                 bytes.begin() + static_cast<std::ptrdiff_t>(offset + length));
   }
 
   static constexpr char config[] = R"({"arguments":["-m","64M"]})";

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "stream_fixture.h"
-
 #include <functional>
 
 #include "local_session.h"
+#include "stream_fixture.h"
 
 namespace ckpt {
 namespace {
@@ -231,9 +230,9 @@ TEST_F(ReceiverTest, ObjectsComeGoAndChangeTheirSize) {
   connection_.to.data(1, {disk_number, 0, pattern(8192, 1)});
   connection_.to.data(1, {examples::rom_number, 0, pattern(4096, 2)});
   wire::EpochBegin begin = examples::epoch_begin(EpochKind::incremental);
-  begin.objects[2].object.size_bytes = 4096;                                           // the disk shrinks
-  begin.objects[1] = {900, {ObjectClass::ram, "new-dimm", 8192, 1u << 21, 0}};          // the ROM makes room
-  std::swap(begin.objects[0].number, begin.objects[3].number);                         // numbers mean nothing across epochs
+  begin.objects[2].object.size_bytes = 4096;                                    // the disk shrinks
+  begin.objects[1] = {900, {ObjectClass::ram, "new-dimm", 8192, 1u << 21, 0}};  // the ROM makes room
+  std::swap(begin.objects[0].number, begin.objects[3].number);                  // numbers mean nothing across epochs
   connection_.close(begin);
   ASSERT_TRUE(connection_.end(2, 0, 8192 + 4096).ok());
   connection_.answers();
@@ -310,7 +309,9 @@ TEST_F(ReceiverTest, AModelMachineIsKeptExactly) {
   machine.disk_bytes = (2 << 20) + 512;
   tools::MachineModel model(machine);
   std::map<std::uint64_t, tools::MachineDigest> digests;
-  tools::StreamClient client(model, {300, 50, {1}, {}, ""}, {nullptr, [&](std::uint64_t epoch, const auto& digest) { digests[epoch] = digest; }, nullptr});
+  tools::StreamClient client(
+      model, {300, 50, {1}, {}, ""},
+      {nullptr, [&](std::uint64_t epoch, const auto& digest) { digests[epoch] = digest; }, nullptr});
   client.connect();
   Status status = tools::LocalSession(client, connection_.receiver()).take(12);
   ASSERT_TRUE(status.ok()) << status.error().message();

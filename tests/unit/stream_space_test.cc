@@ -12,7 +12,9 @@ class FullDiskFile final : public File {
  public:
   FullDiskFile(std::unique_ptr<File> file, const bool& full) : file_(std::move(file)), full_(full) {}
 
-  Result<std::size_t> read_at(std::uint64_t offset, std::span<std::uint8_t> out) override { return file_->read_at(offset, out); }
+  Result<std::size_t> read_at(std::uint64_t offset, std::span<std::uint8_t> out) override {
+    return file_->read_at(offset, out);
+  }
   Status write_at(std::uint64_t offset, std::span<const std::uint8_t> data) override {
     if (full_) return system_error(ENOSPC, "writing");
     return file_->write_at(offset, data);
@@ -84,7 +86,8 @@ TEST_F(StreamSpaceTest, AFullDiskCostsOnlyTheEpochUnderWay) {
   {
     auto receiver = StreamReceiver::create(*store_, options(), {});
     client.connect();
-    EXPECT_FALSE(tools::LocalSession(client, *receiver).take(1).ok()) << "still full: this test would show nothing otherwise";
+    EXPECT_FALSE(tools::LocalSession(client, *receiver).take(1).ok())
+        << "still full: this test would show nothing otherwise";
   }
   env_.full = false;
   auto receiver = StreamReceiver::create(*store_, options(), {});

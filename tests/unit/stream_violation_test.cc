@@ -36,63 +36,115 @@ wire::Data sector_at(std::uint64_t offset) {
 const Violation violations[] = {
     {"data before HELLO", At::start, [](auto& to) { to.data(1, page_at(ram_number, 0)); }},
     {"state before HELLO", At::start, [](auto& to) { to.state(0, {}); }},
-    {"malformed base", At::start, [](auto& to) { wire::Hello hello = examples::hello(); hello.base = "m@"; to.hello(hello); }},
-    {"base with words behind", At::start, [](auto& to) { wire::Hello hello = examples::hello(); hello.base = "m@1x"; to.hello(hello); }},
-    {"base without machine", At::start, [](auto& to) { wire::Hello hello = examples::hello(); hello.base = "@1"; to.hello(hello); }},
-    {"base of number 0", At::start, [](auto& to) { wire::Hello hello = examples::hello(); hello.base = "m@0"; to.hello(hello); }},
+    {"malformed base", At::start,
+     [](auto& to) {
+       wire::Hello hello = examples::hello();
+       hello.base = "m@";
+       to.hello(hello);
+     }},
+    {"base with words behind", At::start,
+     [](auto& to) {
+       wire::Hello hello = examples::hello();
+       hello.base = "m@1x";
+       to.hello(hello);
+     }},
+    {"base without machine", At::start,
+     [](auto& to) {
+       wire::Hello hello = examples::hello();
+       hello.base = "@1";
+       to.hello(hello);
+     }},
+    {"base of number 0", At::start,
+     [](auto& to) {
+       wire::Hello hello = examples::hello();
+       hello.base = "m@0";
+       to.hello(hello);
+     }},
     {"HELLO twice", At::welcomed, [](auto& to) { to.hello(examples::hello()); }},
     {"data before an epoch", At::welcomed, [](auto& to) { to.data(1, page_at(ram_number, 0)); }},
     {"end before an epoch", At::welcomed, [](auto& to) { to.epoch_end(1, examples::epoch_end(0, 0, 0)); }},
-    {"incremental where full is due", At::welcomed, [](auto& to) { to.epoch_begin(1, examples::epoch_begin(EpochKind::incremental)); }},
+    {"incremental where full is due", At::welcomed,
+     [](auto& to) { to.epoch_begin(1, examples::epoch_begin(EpochKind::incremental)); }},
     {"number too large", At::welcomed, [](auto& to) { to.epoch_begin(2, examples::epoch_begin(EpochKind::full)); }},
     {"number 0", At::welcomed, [](auto& to) { to.epoch_begin(0, examples::epoch_begin(EpochKind::full)); }},
-    {"WELCOME from a client", At::welcomed, [](auto& to) { to.welcome({1, wire::WelcomeMode::full, 1, 0, 0}); }},
+    {"WELCOME from a client", At::welcomed,
+     [](auto& to) {
+       to.welcome({1, wire::WelcomeMode::full, 1, 0, 0});
+     }},
     {"TAKE from a client", At::open, [](auto& to) { to.take(1); }},
     {"DURABLE from a client", At::open, [](auto& to) { to.durable(1); }},
     {"REFUSE from a client", At::open, [](auto& to) { to.refuse({"no"}); }},
-    {"an epoch without TAKE", At::open, [](auto& to) { to.epoch_begin(2, examples::epoch_begin(EpochKind::incremental)); }},
+    {"an epoch without TAKE", At::open,
+     [](auto& to) { to.epoch_begin(2, examples::epoch_begin(EpochKind::incremental)); }},
     {"the same epoch again", At::open, [](auto& to) { to.epoch_begin(1, examples::epoch_begin(EpochKind::full)); }},
     {"end of the open epoch", At::open, [](auto& to) { to.epoch_end(1, examples::epoch_end(0, 0, 0)); }},
     {"data of a later epoch", At::open, [](auto& to) { to.data(2, page_at(ram_number, 0)); }},
     {"data of epoch 0", At::open, [](auto& to) { to.data(0, page_at(ram_number, 0)); }},
     {"unknown object", At::open, [](auto& to) { to.data(1, page_at(3, 0)); }},
     {"object past the table", At::open, [](auto& to) { to.data(1, page_at(1024, 0)); }},
-    {"object 2^32 - 1", At::open, [](auto& to) { to.zero(1, {0xFFFFFFFF, 0, 4096}); }},
+    {"object 2^32 - 1", At::open,
+     [](auto& to) {
+       to.zero(1, {0xFFFFFFFF, 0, 4096});
+     }},
     {"unaligned RAM", At::open, [](auto& to) { to.data(1, page_at(ram_number, 512)); }},
-    {"half a page", At::open, [](auto& to) { to.data(1, {ram_number, 0, pattern(2048, 1)}); }},
+    {"half a page", At::open,
+     [](auto& to) {
+       to.data(1, {ram_number, 0, pattern(2048, 1)});
+     }},
     {"RAM past its end", At::open, [](auto& to) { to.data(1, page_at(ram_number, examples::ram_bytes)); }},
-    {"RAM across its end", At::open, [](auto& to) { to.data(1, {ram_number, examples::ram_bytes - 4096, pattern(8192, 1)}); }},
+    {"RAM across its end", At::open,
+     [](auto& to) {
+       to.data(1, {ram_number, examples::ram_bytes - 4096, pattern(8192, 1)});
+     }},
     {"RAM near 2^64", At::open, [](auto& to) { to.data(1, page_at(ram_number, ~0ull << 12)); }},
     {"unaligned disk", At::open, [](auto& to) { to.data(1, sector_at(256)); }},
     {"disk past its end", At::open, [](auto& to) { to.data(1, sector_at(examples::disk_bytes)); }},
-    {"zero past the end", At::open, [](auto& to) { to.zero(1, {disk_number, 512, examples::disk_bytes}); }},
-    {"zero that wraps", At::open, [](auto& to) { to.zero(1, {ram_number, 4096, ~0ull << 12}); }},
-    {"unaligned zero", At::open, [](auto& to) { to.zero(1, {ram_number, 0, 512}); }},
+    {"zero past the end", At::open,
+     [](auto& to) {
+       to.zero(1, {disk_number, 512, examples::disk_bytes});
+     }},
+    {"zero that wraps", At::open,
+     [](auto& to) {
+       to.zero(1, {ram_number, 4096, ~0ull << 12});
+     }},
+    {"unaligned zero", At::open,
+     [](auto& to) {
+       to.zero(1, {ram_number, 0, 512});
+     }},
     {"device state with a gap", At::open, [](auto& to) { to.data(1, page_at(device_number, 1)); }},
-    {"zero device state", At::open, [](auto& to) { to.zero(1, {device_number, 0, 1}); }},
+    {"zero device state", At::open,
+     [](auto& to) {
+       to.zero(1, {device_number, 0, 1});
+     }},
     {"state of a foreign epoch", At::open, [](auto& to) { to.state(2, {}); }},
     {"a third epoch", At::closed, [](auto& to) { to.epoch_begin(3, examples::epoch_begin(EpochKind::incremental)); }},
-    {"end of the open one beside a closed", At::closed, [](auto& to) { to.epoch_end(2, examples::epoch_end(0, 0, 0)); }},
+    {"end of the open one beside a closed", At::closed,
+     [](auto& to) { to.epoch_end(2, examples::epoch_end(0, 0, 0)); }},
     {"too many DATA announced", At::closed, [](auto& to) { to.epoch_end(1, examples::epoch_end(1, 0, 0)); }},
     {"too many ZERO announced", At::closed, [](auto& to) { to.epoch_end(1, examples::epoch_end(0, 1, 0)); }},
     {"too many bytes announced", At::closed, [](auto& to) { to.epoch_end(1, examples::epoch_end(0, 0, 1)); }},
-    {"too little announced", At::closed, [](auto& to) {
+    {"too little announced", At::closed,
+     [](auto& to) {
        to.data(1, page_at(ram_number, 0));
        to.epoch_end(1, examples::epoch_end(0, 0, 0));
      }},
-    {"late disk data", At::closed, [](auto& to) {
+    {"late disk data", At::closed,
+     [](auto& to) {
        to.data(2, sector_at(0));
        to.data(1, sector_at(512));
      }},
-    {"late disk zeroes", At::closed, [](auto& to) {
+    {"late disk zeroes", At::closed,
+     [](auto& to) {
        to.zero(2, {disk_number, 0, 512});
        to.zero(1, {disk_number, 512, 512});
      }},
-    {"data after the end", At::closed, [](auto& to) {
+    {"data after the end", At::closed,
+     [](auto& to) {
        to.epoch_end(1, examples::epoch_end(0, 0, 0));
        to.data(1, page_at(ram_number, 0));
      }},
-    {"the end twice", At::closed, [](auto& to) {
+    {"the end twice", At::closed,
+     [](auto& to) {
        to.epoch_end(1, examples::epoch_end(0, 0, 0));
        to.epoch_end(1, examples::epoch_end(0, 0, 0));
      }},
