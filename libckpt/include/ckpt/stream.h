@@ -60,7 +60,7 @@ class StreamReceiver {
   // checkpoints are whole; close, and let QEMU connect again later.
   virtual Status feed(std::span<const std::uint8_t> bytes) = 0;
 
-  // Asks QEMU to close the open epoch. False: not now (one is under way, not yet capturing, or the last is not durable).
+  // Asks QEMU to close the open epoch. False: not now (one is under way, capture is suspended, or the last is not durable).
   virtual bool take() = 0;
 
   // Bytes to send to QEMU, in order; the caller removes what it has sent.
