@@ -17,35 +17,35 @@
 namespace agent {
 
 class Control {
-  public:
-    // `answer` takes a line and returns a JSON object in one line.
-    using Answer = std::function<std::string(const std::string& line)>;
+public:
+  // `answer` takes a line and returns a JSON object in one line.
+  using Answer = std::function<std::string(const std::string& line)>;
 
-    Control(Fd listener, Answer answer) : listener_(std::move(listener)), answer_(std::move(answer)) {}
+  Control(Fd listener, Answer answer) : listener_(std::move(listener)), answer_(std::move(answer)) {}
 
-    void add_to(std::vector<pollfd>& items) const;
-    // Accepts, reads, answers; never waits.
-    void handle();
-    // To all clients that asked to watch.
-    void publish(const std::string& status);
+  void add_to(std::vector<pollfd>& items) const;
+  // Accepts, reads, answers; never waits.
+  void handle();
+  // To all clients that asked to watch.
+  void publish(const std::string& status);
 
-  private:
-    struct Client {
-        Fd fd;
-        std::string input;
-        std::string output;
-        bool watching = false;
-        bool lost = false;
-    };
+private:
+  struct Client {
+    Fd fd;
+    std::string input;
+    std::string output;
+    bool watching = false;
+    bool lost = false;
+  };
 
-    void read_from(Client& client);
-    void take_line(Client& client, const std::string& line);
-    void write_to(Client& client, const std::string& line);
-    static void flush(Client& client);
+  void read_from(Client& client);
+  void take_line(Client& client, const std::string& line);
+  void write_to(Client& client, const std::string& line);
+  static void flush(Client& client);
 
-    Fd listener_;
-    Answer answer_;
-    std::list<Client> clients_;
+  Fd listener_;
+  Answer answer_;
+  std::list<Client> clients_;
 };
 
 }  // namespace agent

@@ -18,39 +18,39 @@
 namespace agent {
 
 class FaultIn {
-  public:
-    FaultIn(MemoryMap& map, Filler& filler, Source& source, Progress& progress, WorkingSet& working_set,
-            Hints& hints, Stop& stop);
+public:
+  FaultIn(MemoryMap& map, Filler& filler, Source& source, Progress& progress, WorkingSet& working_set, Hints& hints,
+          Stop& stop);
 
-    // The thread: until stopped, or until the machine has gone.
-    void run();
+  // The thread: until stopped, or until the machine has gone.
+  void run();
 
-  private:
-    struct Waiting {
-        UnitId id;
-        std::chrono::steady_clock::time_point since;
-    };
-    enum class Served { yes, not_now, gone };
+private:
+  struct Waiting {
+    UnitId id;
+    std::chrono::steady_clock::time_point since;
+  };
+  enum class Served { yes, not_now, gone };
 
-    void take_messages();
-    bool more_messages() const;
-    bool serve_waiting();
-    Served serve(const Waiting& waiting);
-    // A unit's bytes into unit_; true when they are all zeroes.
-    ckpt::Result<bool> read_unit(const UnitId& id);
-    // What lies beside a page that was needed is needed soon, and costs little now.
-    void read_ahead(const UnitId& id);
+  void take_messages();
+  bool more_messages() const;
+  bool serve_waiting();
+  Served serve(const Waiting& waiting);
+  // A unit's bytes into unit_; true when they are all zeroes.
+  ckpt::Result<bool> read_unit(const UnitId& id);
+  // What lies beside a page that was needed is needed soon, and costs little now.
+  void read_ahead(const UnitId& id);
 
-    MemoryMap& map_;
-    Filler& filler_;
-    Source& source_;
-    Progress& progress_;
-    WorkingSet& working_set_;
-    Hints& hints_;
-    Stop& stop_;
-    std::vector<Waiting> waiting_;
-    std::vector<UnitId> served_;
-    std::vector<std::uint8_t> unit_;
+  MemoryMap& map_;
+  Filler& filler_;
+  Source& source_;
+  Progress& progress_;
+  WorkingSet& working_set_;
+  Hints& hints_;
+  Stop& stop_;
+  std::vector<Waiting> waiting_;
+  std::vector<UnitId> served_;
+  std::vector<std::uint8_t> unit_;
 };
 
 }  // namespace agent

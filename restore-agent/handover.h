@@ -25,39 +25,39 @@ ckpt::Result<Fd> accept_from(const Fd& listener);
 
 // What a QEMU has handed over. It waits for ready() before it touches its memory, when it is fresh.
 class Connection {
-  public:
-    // Takes the handover on an accepted connection. A QEMU that does not fit gets a REFUSE with the reason that is
-    // returned as an error.
-    static ckpt::Result<std::unique_ptr<Connection>> meet(Fd socket, const std::vector<ckpt::Object>& objects);
+public:
+  // Takes the handover on an accepted connection. A QEMU that does not fit gets a REFUSE with the reason that is
+  // returned as an error.
+  static ckpt::Result<std::unique_ptr<Connection>> meet(Fd socket, const std::vector<ckpt::Object>& objects);
 
-    Phase phase() const { return phase_; }
-    pid_t pid() const { return pid_; }
-    const std::vector<Block>& blocks() const { return blocks_; }
-    int descriptor() const { return socket_.get(); }
-    Fd take_userfault() { return std::move(userfault_); }
+  Phase phase() const { return phase_; }
+  pid_t pid() const { return pid_; }
+  const std::vector<Block>& blocks() const { return blocks_; }
+  int descriptor() const { return socket_.get(); }
+  Fd take_userfault() { return std::move(userfault_); }
 
-    ckpt::Status ready();
-    ckpt::Status done();
-    void refuse(const std::string& reason);
+  ckpt::Status ready();
+  ckpt::Status done();
+  void refuse(const std::string& reason);
 
-  private:
-    using Deadline = std::chrono::steady_clock::time_point;
+private:
+  using Deadline = std::chrono::steady_clock::time_point;
 
-    Connection(Fd socket, Deadline deadline) : socket_(std::move(socket)), deadline_(deadline) {}
-    ckpt::Status converse(const std::vector<ckpt::Object>& objects);
-    ckpt::Result<ckpt::Bytes> receive(MessageType expected);
-    ckpt::Status receive_bytes(std::span<std::uint8_t> out);
-    ckpt::Status send(const ckpt::Bytes& message);
-    ckpt::Status wait(short events);
+  Connection(Fd socket, Deadline deadline) : socket_(std::move(socket)), deadline_(deadline) {}
+  ckpt::Status converse(const std::vector<ckpt::Object>& objects);
+  ckpt::Result<ckpt::Bytes> receive(MessageType expected);
+  ckpt::Status receive_bytes(std::span<std::uint8_t> out);
+  ckpt::Status send(const ckpt::Bytes& message);
+  ckpt::Status wait(short events);
 
-    Fd socket_;
-    const Deadline deadline_;
-    Phase phase_ = Phase::fresh;
-    pid_t pid_ = 0;
-    std::vector<Block> blocks_;
-    Fd userfault_;
-    std::uint32_t send_sequence_ = 0;
-    std::uint32_t receive_sequence_ = 0;
+  Fd socket_;
+  const Deadline deadline_;
+  Phase phase_ = Phase::fresh;
+  pid_t pid_ = 0;
+  std::vector<Block> blocks_;
+  Fd userfault_;
+  std::uint32_t send_sequence_ = 0;
+  std::uint32_t receive_sequence_ = 0;
 };
 
 }  // namespace agent

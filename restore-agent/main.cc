@@ -15,60 +15,59 @@ namespace {
 using namespace agent;
 
 int fail(const ckpt::Error& error) {
-    std::fprintf(stderr, "restore-agent: %s\n", error.message().c_str());
-    return exit_failed;
+  std::fprintf(stderr, "restore-agent: %s\n", error.message().c_str());
+  return exit_failed;
 }
 
 // Before any thread: all of them leave these signals to the main loop.
 Fd take_signals() {
-    sigset_t set;
-    sigemptyset(&set);
-    for (int number : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&set, number);
-    sigprocmask(SIG_BLOCK, &set, nullptr);
-    std::signal(SIGPIPE, SIG_IGN);
-    return Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  sigset_t set;
+  sigemptyset(&set);
+  for (int number : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&set, number);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
 bool may_pass(const ckpt::Error& error) {
-    return error.code == ckpt::Code::unavailable || error.code == ckpt::Code::io || error.code == ckpt::Code::busy;
+  return error.code == ckpt::Code::unavailable || error.code == ckpt::Code::io || error.code == ckpt::Code::busy;
 }
 
 // An agent that takes over may find the store away: the machine waits, and so do we.
 ckpt::Result<std::unique_ptr<Source>> open_source(const Options& options, Progress& progress, const Fd& signals) {
-    for (;;) {
-        auto source = Source::open(options.store, options.checkpoint);
-        if (source.ok() || !may_pass(source.error())) return source;
-        progress.set_obstacle(Obstacle::store, source.error().message());
-        if (!options.status.empty())
-            (void)replace_small_file(options.status, ckpt::as_bytes(progress.json() + "\n"));
-        pollfd item{signals.get(), POLLIN, 0};
-        if (poll(&item, 1, 250) > 0) return ckpt::make_error(ckpt::Code::cancelled, "asked to end");
-    }
+  for (;;) {
+    auto source = Source::open(options.store, options.checkpoint);
+    if (source.ok() || !may_pass(source.error())) return source;
+    progress.set_obstacle(Obstacle::store, source.error().message());
+    if (!options.status.empty()) (void)replace_small_file(options.status, ckpt::as_bytes(progress.json() + "\n"));
+    pollfd item{signals.get(), POLLIN, 0};
+    if (poll(&item, 1, 250) > 0) return ckpt::make_error(ckpt::Code::cancelled, "asked to end");
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    Options options;
-    auto parsed = parse_options(argc, argv, options);
-    if (!parsed.ok()) return fail(parsed.error());
-    if (!*parsed) return exit_done;
-    Fd signals = take_signals();
-    Progress progress(options);
-    auto source = open_source(options, progress, signals);
-    if (!source.ok()) return fail(source.error());
-    progress.clear_obstacle();
-    Fd control;
-    if (!options.control.empty()) {
-        auto listening = listen_at(options.control);
-        if (!listening.ok()) return fail(listening.error());
-        control = listening.take();
-    }
-    auto listener = listen_at(options.socket);
-    if (!listener.ok()) return fail(listener.error());
-    Session session(options, progress, source.take(), listener.take(), std::move(control), std::move(signals));
-    int code = session.run();
-    // A thread may be waiting for a store that never answers; the machine needs neither of them any more.
-    if (code != exit_done) std::_Exit(code);
-    return code;
+  Options options;
+  auto parsed = parse_options(argc, argv, options);
+  if (!parsed.ok()) return fail(parsed.error());
+  if (!*parsed) return exit_done;
+  Fd signals = take_signals();
+  Progress progress(options);
+  auto source = open_source(options, progress, signals);
+  if (!source.ok()) return fail(source.error());
+  progress.clear_obstacle();
+  Fd control;
+  if (!options.control.empty()) {
+    auto listening = listen_at(options.control);
+    if (!listening.ok()) return fail(listening.error());
+    control = listening.take();
+  }
+  auto listener = listen_at(options.socket);
+  if (!listener.ok()) return fail(listener.error());
+  Session session(options, progress, source.take(), listener.take(), std::move(control), std::move(signals));
+  int code = session.run();
+  // A thread may be waiting for a store that never answers; the machine needs neither of them any more.
+  if (code != exit_done) std::_Exit(code);
+  return code;
 }

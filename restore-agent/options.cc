@@ -36,119 +36,116 @@ Ends with 0 when all memory is there, 3 when the machine has gone.
 )";
 
 ckpt::Status check_socket_path(const std::string& path) {
-    if (path.size() >= sizeof(sockaddr_un{}.sun_path))
-        return make_error(Code::invalid, "path of a socket is too long: " + path);
-    return {};
+  if (path.size() >= sizeof(sockaddr_un{}.sun_path))
+    return make_error(Code::invalid, "path of a socket is too long: " + path);
+  return {};
 }
 
 ckpt::Status take_option(char option, const std::string& value, Options& options) {
-    switch (option) {
-        case 's':
-            options.store = value;
-            return {};
-        case 'c': {
-            CKPT_ASSIGN(options.checkpoint, checkpoint_from(value));
-            return {};
-        }
-        case 'S':
-            options.socket = value;
-            return check_socket_path(value);
-        case 'm': {
-            CKPT_ASSIGN(options.mode, mode_from(value));
-            return {};
-        }
-        case 'b': {
-            CKPT_ASSIGN(options.bandwidth_bytes_s, bytes_from(value));
-            return {};
-        }
-        case 'w':
-            options.working_set = value;
-            return {};
-        case 't':
-            options.status = value;
-            return {};
-        default:
-            options.control = value;
-            return check_socket_path(value);
+  switch (option) {
+    case 's':
+      options.store = value;
+      return {};
+    case 'c': {
+      CKPT_ASSIGN(options.checkpoint, checkpoint_from(value));
+      return {};
     }
+    case 'S':
+      options.socket = value;
+      return check_socket_path(value);
+    case 'm': {
+      CKPT_ASSIGN(options.mode, mode_from(value));
+      return {};
+    }
+    case 'b': {
+      CKPT_ASSIGN(options.bandwidth_bytes_s, bytes_from(value));
+      return {};
+    }
+    case 'w':
+      options.working_set = value;
+      return {};
+    case 't':
+      options.status = value;
+      return {};
+    default:
+      options.control = value;
+      return check_socket_path(value);
+  }
 }
 
 }  // namespace
 
 Result<std::uint64_t> bytes_from(const std::string& text) {
-    std::uint64_t value = 0;
-    const char* end = text.data() + text.size();
-    auto [rest, error] = std::from_chars(text.data(), end, value);
-    unsigned shift = 0;
-    if (error == std::errc() && end - rest == 1)
-        shift = *rest == 'K' ? 10 : *rest == 'M' ? 20 : *rest == 'G' ? 30 : 0;
-    if (error != std::errc() || rest + (shift ? 1 : 0) != end || value > (UINT64_MAX >> shift))
-        return make_error(Code::invalid, "'" + text + "' is no number of bytes: try 100M");
-    return value << shift;
+  std::uint64_t value = 0;
+  const char* end = text.data() + text.size();
+  auto [rest, error] = std::from_chars(text.data(), end, value);
+  unsigned shift = 0;
+  if (error == std::errc() && end - rest == 1) shift = *rest == 'K' ? 10 : *rest == 'M' ? 20 : *rest == 'G' ? 30 : 0;
+  if (error != std::errc() || rest + (shift ? 1 : 0) != end || value > (UINT64_MAX >> shift))
+    return make_error(Code::invalid, "'" + text + "' is no number of bytes: try 100M");
+  return value << shift;
 }
 
 const char* mode_name(Mode mode) {
-    switch (mode) {
-        case Mode::lazy:
-            return "lazy";
-        case Mode::aggressive:
-            return "aggressive";
-        case Mode::full:
-            return "full";
-    }
-    return "";
+  switch (mode) {
+    case Mode::lazy:
+      return "lazy";
+    case Mode::aggressive:
+      return "aggressive";
+    case Mode::full:
+      return "full";
+  }
+  return "";
 }
 
 Result<Mode> mode_from(const std::string& name) {
-    for (Mode mode : {Mode::lazy, Mode::aggressive, Mode::full})
-        if (name == mode_name(mode)) return mode;
-    return make_error(Code::invalid, "'" + name + "' is no mode: lazy, aggressive or full");
+  for (Mode mode : {Mode::lazy, Mode::aggressive, Mode::full})
+    if (name == mode_name(mode)) return mode;
+  return make_error(Code::invalid, "'" + name + "' is no mode: lazy, aggressive or full");
 }
 
 Result<ckpt::CheckpointId> checkpoint_from(const std::string& text) {
-    ckpt::CheckpointId id;
-    std::size_t at = text.rfind('@');
-    if (at == std::string::npos || at == 0)
-        return make_error(Code::invalid, "'" + text + "' is no checkpoint: give NAME@NUMBER");
-    id.machine = text.substr(0, at);
-    const char* end = text.data() + text.size();
-    auto [rest, error] = std::from_chars(text.data() + at + 1, end, id.number);
-    if (error != std::errc() || rest != end || id.number == 0)
-        return make_error(Code::invalid, "'" + text + "' is no checkpoint: give NAME@NUMBER");
-    return id;
+  ckpt::CheckpointId id;
+  std::size_t at = text.rfind('@');
+  if (at == std::string::npos || at == 0)
+    return make_error(Code::invalid, "'" + text + "' is no checkpoint: give NAME@NUMBER");
+  id.machine = text.substr(0, at);
+  const char* end = text.data() + text.size();
+  auto [rest, error] = std::from_chars(text.data() + at + 1, end, id.number);
+  if (error != std::errc() || rest != end || id.number == 0)
+    return make_error(Code::invalid, "'" + text + "' is no checkpoint: give NAME@NUMBER");
+  return id;
 }
 
 Result<bool> parse_options(int argc, char** argv, Options& options) {
-    static const option known[] = {{"store", required_argument, nullptr, 's'},
-                                   {"checkpoint", required_argument, nullptr, 'c'},
-                                   {"socket", required_argument, nullptr, 'S'},
-                                   {"mode", required_argument, nullptr, 'm'},
-                                   {"bandwidth", required_argument, nullptr, 'b'},
-                                   {"working-set", required_argument, nullptr, 'w'},
-                                   {"status", required_argument, nullptr, 't'},
-                                   {"control", required_argument, nullptr, 'C'},
-                                   {"help", no_argument, nullptr, 'h'},
-                                   {"version", no_argument, nullptr, 'V'},
-                                   {}};
-    opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, "", known, nullptr)) != -1;) {
-        if (c == 'h' || c == 'V') {
-            std::fputs(c == 'h' ? usage : "restore-agent " CKPT_VERSION "\n", stdout);
-            return false;
-        }
-        if (c == '?')
-            return make_error(Code::invalid, std::string("unknown or incomplete option '") +
-                                                 argv[optind - 1] + "': see --help");
-        CKPT_TRY(take_option(static_cast<char>(c), optarg, options));
+  static const option known[] = {{"store", required_argument, nullptr, 's'},
+                                 {"checkpoint", required_argument, nullptr, 'c'},
+                                 {"socket", required_argument, nullptr, 'S'},
+                                 {"mode", required_argument, nullptr, 'm'},
+                                 {"bandwidth", required_argument, nullptr, 'b'},
+                                 {"working-set", required_argument, nullptr, 'w'},
+                                 {"status", required_argument, nullptr, 't'},
+                                 {"control", required_argument, nullptr, 'C'},
+                                 {"help", no_argument, nullptr, 'h'},
+                                 {"version", no_argument, nullptr, 'V'},
+                                 {}};
+  opterr = 0;
+  for (int c; (c = getopt_long(argc, argv, "", known, nullptr)) != -1;) {
+    if (c == 'h' || c == 'V') {
+      std::fputs(c == 'h' ? usage : "restore-agent " CKPT_VERSION "\n", stdout);
+      return false;
     }
-    if (optind != argc)
-        return make_error(Code::invalid, std::string("unexpected '") + argv[optind] + "': see --help");
-    if (options.store.empty() || options.checkpoint.number == 0 || options.socket.empty())
-        return make_error(Code::invalid,
-                          "--store, --checkpoint and --socket are required: see --help");
-    if (options.control.empty() && !options.status.empty()) options.control = options.status + ".sock";
-    CKPT_TRY(check_socket_path(options.control));
-    return true;
+    if (c == '?')
+      return make_error(Code::invalid,
+                        std::string("unknown or incomplete option '") + argv[optind - 1] + "': see --help");
+    CKPT_TRY(take_option(static_cast<char>(c), optarg, options));
+  }
+  if (optind != argc) return make_error(Code::invalid, std::string("unexpected '") + argv[optind] + "': see --help");
+  if (options.store.empty() || options.checkpoint.number == 0 || options.socket.empty())
+    return make_error(Code::invalid, "--store, --checkpoint and --socket are required: see --help");
+  if (options.control.empty() && !options.status.empty()) options.control = options.status + ".sock";
+  CKPT_TRY(check_socket_path(options.control));
+  return true;
 }
 
 }  // namespace agent

@@ -19,14 +19,14 @@ ckpt::Result<ckpt::CheckpointId> checkpoint_from(const std::string& text);
 ckpt::Result<std::uint64_t> bytes_from(const std::string& text);
 
 struct Options {
-    std::string store;
-    ckpt::CheckpointId checkpoint;
-    std::string socket;
-    std::string status;       // file; empty: none
-    std::string control;      // socket; empty: none
-    std::string working_set;  // file; empty: none
-    Mode mode = Mode::aggressive;
-    std::uint64_t bandwidth_bytes_s = 0;  // 0: no cap
+  std::string store;
+  ckpt::CheckpointId checkpoint;
+  std::string socket;
+  std::string status;       // file; empty: none
+  std::string control;      // socket; empty: none
+  std::string working_set;  // file; empty: none
+  Mode mode = Mode::aggressive;
+  std::uint64_t bandwidth_bytes_s = 0;  // 0: no cap
 };
 
 // False: --help or --version has been printed, nothing is left to do.

@@ -23,54 +23,55 @@ inline constexpr int exit_failed = 1;
 inline constexpr int exit_gone = 3;
 
 class Session {
-  public:
-    // `signals` is a signalfd of SIGTERM, SIGINT and SIGUSR1.
-    Session(const Options& options, Progress& progress, std::unique_ptr<Source> source, Fd listener, Fd control,
-            Fd signals);
-    ~Session();
+public:
+  // `signals` is a signalfd of SIGTERM, SIGINT and SIGUSR1.
+  Session(const Options& options, Progress& progress, std::unique_ptr<Source> source, Fd listener, Fd control,
+          Fd signals);
+  ~Session();
 
-    // Returns the exit code. When it is not exit_done, threads may still wait for the store: end without joining them.
-    int run();
+  // Returns the exit code. When it is not exit_done, threads may still wait for the store: end without joining them.
+  int run();
 
-  private:
-    // What exists from the moment the memory is in our hands.
-    struct Machine {
-        Machine(std::unique_ptr<MemoryMap> map, Fd userfault) : map(std::move(map)), filler(*this->map, std::move(userfault)) {}
-        std::unique_ptr<MemoryMap> map;
-        Filler filler;
-        Fd process;  // pidfd; none when it cannot be had
-        std::unique_ptr<FaultIn> fault_in;
-        std::unique_ptr<Prefetch> prefetch;
-        std::thread fault_thread, prefetch_thread;
-    };
+private:
+  // What exists from the moment the memory is in our hands.
+  struct Machine {
+    Machine(std::unique_ptr<MemoryMap> map, Fd userfault)
+        : map(std::move(map)), filler(*this->map, std::move(userfault)) {}
+    std::unique_ptr<MemoryMap> map;
+    Filler filler;
+    Fd process;  // pidfd; none when it cannot be had
+    std::unique_ptr<FaultIn> fault_in;
+    std::unique_ptr<Prefetch> prefetch;
+    std::thread fault_thread, prefetch_thread;
+  };
 
-    std::optional<int> wait_and_handle();
-    std::optional<int> handle_signal();
-    std::optional<int> handle_connection_event();
-    void handle_newcomer();
-    ckpt::Status take_on(Connection& connection);
-    ckpt::Status begin(Connection& connection);
-    void say_done();
-    int end(State state, int code);
-    std::string status_now();
-    void report();
-    std::string answer(const std::string& line);
+  std::optional<int> wait_and_handle();
+  std::optional<int> handle_signal();
+  std::optional<int> handle_connection_event();
+  void handle_newcomer();
+  ckpt::Status take_on(Connection& connection);
+  ckpt::Status begin(Connection& connection);
+  void say_done();
+  int end(State state, int code);
+  std::string status_now();
+  void report();
+  std::string answer(const std::string& line);
 
-    const Options& options_;
-    Progress& progress_;
-    std::unique_ptr<Source> source_;
-    Fd listener_;
-    Control control_;
-    Fd signals_;
-    Fd complete_event_;
-    WorkingSet working_set_;
-    Hints hints_;
-    Stop stop_;
-    std::unique_ptr<Machine> machine_;
-    std::unique_ptr<Connection> connection_;
-    bool complete_ = false;
-    bool done_said_ = false;
-    std::chrono::steady_clock::time_point reported_at_, saved_at_;
+  const Options& options_;
+  Progress& progress_;
+  std::unique_ptr<Source> source_;
+  Fd listener_;
+  Control control_;
+  Fd signals_;
+  Fd complete_event_;
+  WorkingSet working_set_;
+  Hints hints_;
+  Stop stop_;
+  std::unique_ptr<Machine> machine_;
+  std::unique_ptr<Connection> connection_;
+  bool complete_ = false;
+  bool done_said_ = false;
+  std::chrono::steady_clock::time_point reported_at_, saved_at_;
 };
 
 }  // namespace agent

@@ -20,85 +20,82 @@ namespace {
 constexpr auto reopen_interval = std::chrono::milliseconds(250);
 
 bool same_objects(const std::vector<Object>& a, const std::vector<Object>& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Object& x, const Object& y) {
-        return x.object_class == y.object_class && x.name == y.name && x.size_bytes == y.size_bytes;
-    });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Object& x, const Object& y) {
+    return x.object_class == y.object_class && x.name == y.name && x.size_bytes == y.size_bytes;
+  });
 }
 
 }  // namespace
 
 Result<std::shared_ptr<Source::Opened>> Source::open_now() const {
-    auto opened = std::make_shared<Opened>();
-    CKPT_ASSIGN(opened->store,
-                ckpt::Store::open(ckpt::Env::system(), path_, ckpt::StoreOptions{.read_only = true}));
-    CKPT_ASSIGN(opened->reader, opened->store->open_checkpoint(id_));
-    return opened;
+  auto opened = std::make_shared<Opened>();
+  CKPT_ASSIGN(opened->store, ckpt::Store::open(ckpt::Env::system(), path_, ckpt::StoreOptions{.read_only = true}));
+  CKPT_ASSIGN(opened->reader, opened->store->open_checkpoint(id_));
+  return opened;
 }
 
 Result<std::unique_ptr<Source>> Source::open(const std::string& store, const CheckpointId& id) {
-    std::unique_ptr<Source> source(new Source(store, id));
-    CKPT_ASSIGN(source->opened_, source->open_now());
-    source->objects_ = source->opened_->reader->objects();
-    source->info_ = source->opened_->reader->info();
-    source->reopened_at_ = std::chrono::steady_clock::now();
-    return source;
+  std::unique_ptr<Source> source(new Source(store, id));
+  CKPT_ASSIGN(source->opened_, source->open_now());
+  source->objects_ = source->opened_->reader->objects();
+  source->info_ = source->opened_->reader->info();
+  source->reopened_at_ = std::chrono::steady_clock::now();
+  return source;
 }
 
 std::shared_ptr<Source::Opened> Source::current() {
-    std::lock_guard guard(lock_);
-    return opened_;
+  std::lock_guard guard(lock_);
+  return opened_;
 }
 
 Status Source::read(std::size_t object, std::uint64_t offset, std::span<std::uint8_t> out) {
-    return current()->reader->read(object, offset, out);
+  return current()->reader->read(object, offset, out);
 }
 
 Result<bool> Source::read_page(std::size_t object, std::uint64_t page,
                                std::span<std::uint8_t, ckpt::page_size_bytes> out) {
-    return current()->reader->read_page(object, page, out);
+  return current()->reader->read_page(object, page, out);
 }
 
-Result<std::vector<std::uint64_t>> Source::frame_neighbours(std::size_t object, std::uint64_t page,
-                                                            std::size_t limit) {
-    return current()->reader->frame_neighbours(object, page, limit);
+Result<std::vector<std::uint64_t>> Source::frame_neighbours(std::size_t object, std::uint64_t page, std::size_t limit) {
+  return current()->reader->frame_neighbours(object, page, limit);
 }
 
-Result<std::vector<Extent>> Source::extents(std::size_t object, std::uint64_t offset,
-                                            std::uint64_t length, std::size_t limit) {
-    return current()->reader->extents(object, offset, length, limit);
+Result<std::vector<Extent>> Source::extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
+                                            std::size_t limit) {
+  return current()->reader->extents(object, offset, length, limit);
 }
 
 Result<std::vector<std::uint64_t>> Source::changed_pages(std::size_t object, unsigned generations) {
-    auto opened = current();
-    std::unique_ptr<ckpt::CheckpointReader> older;
-    CheckpointId parent = opened->reader->info().parent;
-    for (unsigned i = 0; i < generations && parent.number != 0; ++i) {
-        auto reader = opened->store->open_checkpoint(parent);
-        if (!reader.ok()) break;  // thinned out
-        older = reader.take();
-        parent = older->info().parent;
-    }
-    if (!older) return std::vector<std::uint64_t>{};
-    return opened->reader->changed_pages(object, *older);
+  auto opened = current();
+  std::unique_ptr<ckpt::CheckpointReader> older;
+  CheckpointId parent = opened->reader->info().parent;
+  for (unsigned i = 0; i < generations && parent.number != 0; ++i) {
+    auto reader = opened->store->open_checkpoint(parent);
+    if (!reader.ok()) break;  // thinned out
+    older = reader.take();
+    parent = older->info().parent;
+  }
+  if (!older) return std::vector<std::uint64_t>{};
+  return opened->reader->changed_pages(object, *older);
 }
 
 Status Source::reopen() {
-    {
-        std::lock_guard guard(lock_);
-        auto now = std::chrono::steady_clock::now();
-        if (now - reopened_at_ < reopen_interval) return {};
-        reopened_at_ = now;
-    }
-    CKPT_ASSIGN(auto opened, open_now());
-    if (!same_objects(opened->reader->objects(), objects_) ||
-        opened->reader->info().wall_clock_ns != info_.wall_clock_ns ||
-        opened->reader->info().instance != info_.instance)
-        return make_error(Code::refused, path_ + " has come back with another checkpoint " + id_.machine +
-                                             "@" + std::to_string(id_.number) +
-                                             ": bring the store back that the restore began with");
+  {
     std::lock_guard guard(lock_);
-    opened_ = std::move(opened);
-    return {};
+    auto now = std::chrono::steady_clock::now();
+    if (now - reopened_at_ < reopen_interval) return {};
+    reopened_at_ = now;
+  }
+  CKPT_ASSIGN(auto opened, open_now());
+  if (!same_objects(opened->reader->objects(), objects_) ||
+      opened->reader->info().wall_clock_ns != info_.wall_clock_ns || opened->reader->info().instance != info_.instance)
+    return make_error(Code::refused, path_ + " has come back with another checkpoint " + id_.machine + "@" +
+                                         std::to_string(id_.number) +
+                                         ": bring the store back that the restore began with");
+  std::lock_guard guard(lock_);
+  opened_ = std::move(opened);
+  return {};
 }
 
 }  // namespace agent

@@ -16,48 +16,47 @@
 namespace agent {
 
 class Source {
-  public:
-    // Errors as of Store::open and Store::open_checkpoint.
-    static ckpt::Result<std::unique_ptr<Source>> open(const std::string& store, const ckpt::CheckpointId& id);
+public:
+  // Errors as of Store::open and Store::open_checkpoint.
+  static ckpt::Result<std::unique_ptr<Source>> open(const std::string& store, const ckpt::CheckpointId& id);
 
-    // As the checkpoint said when it was first opened.
-    const std::vector<ckpt::Object>& objects() const { return objects_; }
-    const ckpt::CheckpointInfo& info() const { return info_; }
+  // As the checkpoint said when it was first opened.
+  const std::vector<ckpt::Object>& objects() const { return objects_; }
+  const ckpt::CheckpointInfo& info() const { return info_; }
 
-    // As of CheckpointReader. An error other than corrupt may pass once reopen() has succeeded.
-    ckpt::Status read(std::size_t object, std::uint64_t offset, std::span<std::uint8_t> out);
-    ckpt::Result<bool> read_page(std::size_t object, std::uint64_t page,
-                                 std::span<std::uint8_t, ckpt::page_size_bytes> out);
-    ckpt::Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t object, std::uint64_t page,
-                                                              std::size_t limit);
-    ckpt::Result<std::vector<ckpt::Extent>> extents(std::size_t object, std::uint64_t offset,
-                                                    std::uint64_t length, std::size_t limit);
+  // As of CheckpointReader. An error other than corrupt may pass once reopen() has succeeded.
+  ckpt::Status read(std::size_t object, std::uint64_t offset, std::span<std::uint8_t> out);
+  ckpt::Result<bool> read_page(std::size_t object, std::uint64_t page,
+                               std::span<std::uint8_t, ckpt::page_size_bytes> out);
+  ckpt::Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t object, std::uint64_t page, std::size_t limit);
+  ckpt::Result<std::vector<ckpt::Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
+                                                  std::size_t limit);
 
-    // Pages of `object` that the checkpoint has otherwise than its ancestor `generations` back; empty when there is
-    // no such ancestor any more.
-    ckpt::Result<std::vector<std::uint64_t>> changed_pages(std::size_t object, unsigned generations);
+  // Pages of `object` that the checkpoint has otherwise than its ancestor `generations` back; empty when there is
+  // no such ancestor any more.
+  ckpt::Result<std::vector<std::uint64_t>> changed_pages(std::size_t object, unsigned generations);
 
-    // Opens the store again, at most four times a second; the checkpoint must be the one that it was.
-    ckpt::Status reopen();
+  // Opens the store again, at most four times a second; the checkpoint must be the one that it was.
+  ckpt::Status reopen();
 
-  private:
-    // The reader goes before the store it reads from.
-    struct Opened {
-        std::unique_ptr<ckpt::Store> store;
-        std::unique_ptr<ckpt::CheckpointReader> reader;
-    };
+private:
+  // The reader goes before the store it reads from.
+  struct Opened {
+    std::unique_ptr<ckpt::Store> store;
+    std::unique_ptr<ckpt::CheckpointReader> reader;
+  };
 
-    Source(std::string path, ckpt::CheckpointId id) : path_(std::move(path)), id_(std::move(id)) {}
-    ckpt::Result<std::shared_ptr<Opened>> open_now() const;
-    std::shared_ptr<Opened> current();
+  Source(std::string path, ckpt::CheckpointId id) : path_(std::move(path)), id_(std::move(id)) {}
+  ckpt::Result<std::shared_ptr<Opened>> open_now() const;
+  std::shared_ptr<Opened> current();
 
-    const std::string path_;
-    const ckpt::CheckpointId id_;
-    std::vector<ckpt::Object> objects_;
-    ckpt::CheckpointInfo info_;
-    std::mutex lock_;  // protects what follows
-    std::shared_ptr<Opened> opened_;
-    std::chrono::steady_clock::time_point reopened_at_;
+  const std::string path_;
+  const ckpt::CheckpointId id_;
+  std::vector<ckpt::Object> objects_;
+  ckpt::CheckpointInfo info_;
+  std::mutex lock_;  // protects what follows
+  std::shared_ptr<Opened> opened_;
+  std::chrono::steady_clock::time_point reopened_at_;
 };
 
 }  // namespace agent

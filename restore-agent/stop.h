@@ -14,28 +14,28 @@
 namespace agent {
 
 class Stop {
-  public:
-    Stop() : event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+public:
+  Stop() : event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
-    void request() {
-        requested_ = true;
-        eventfd_write(event_.get(), 1);
-    }
-    bool requested() const { return requested_; }
-    int descriptor() const { return event_.get(); }
+  void request() {
+    requested_ = true;
+    eventfd_write(event_.get(), 1);
+  }
+  bool requested() const { return requested_; }
+  int descriptor() const { return event_.get(); }
 
-    // False when it was cut short by a request.
-    bool sleep(std::chrono::nanoseconds time) const {
-        pollfd item{event_.get(), POLLIN, 0};
-        timespec left{};
-        left.tv_sec = static_cast<time_t>(time.count() / 1'000'000'000);
-        left.tv_nsec = static_cast<long>(time.count() % 1'000'000'000);
-        return ppoll(&item, 1, &left, nullptr) == 0 && !requested_;
-    }
+  // False when it was cut short by a request.
+  bool sleep(std::chrono::nanoseconds time) const {
+    pollfd item{event_.get(), POLLIN, 0};
+    timespec left{};
+    left.tv_sec = static_cast<time_t>(time.count() / 1'000'000'000);
+    left.tv_nsec = static_cast<long>(time.count() % 1'000'000'000);
+    return ppoll(&item, 1, &left, nullptr) == 0 && !requested_;
+  }
 
-  private:
-    Fd event_;
-    std::atomic<bool> requested_{false};
+private:
+  Fd event_;
+  std::atomic<bool> requested_{false};
 };
 
 }  // namespace agent

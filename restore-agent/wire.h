@@ -25,33 +25,33 @@ inline constexpr std::size_t wire_reason_limit = 1024;
 inline constexpr std::size_t wire_payload_limit = 32 + wire_blocks_limit * (4 * 8 + 2 + wire_name_limit);
 
 struct MessageHeader {
-    MessageType type = MessageType::hello;
-    std::uint32_t length = 0;
-    std::uint32_t sequence = 0;
+  MessageType type = MessageType::hello;
+  std::uint32_t length = 0;
+  std::uint32_t sequence = 0;
 };
 
 // One migratable RAM block of QEMU; the address is that in QEMU's own address space.
 struct Block {
-    std::string name;
-    std::uint64_t host_address = 0;
-    std::uint64_t used_length = 0;
-    std::uint64_t max_length = 0;
-    std::uint64_t page_size = 0;
+  std::string name;
+  std::uint64_t host_address = 0;
+  std::uint64_t used_length = 0;
+  std::uint64_t max_length = 0;
+  std::uint64_t page_size = 0;
 
-    bool operator==(const Block&) const = default;
+  bool operator==(const Block&) const = default;
 };
 
 enum class Phase : std::uint32_t { fresh = 0, registered = 1 };
 
 struct Hello {
-    Phase phase = Phase::fresh;
-    std::array<std::uint8_t, 16> instance{};
-    std::vector<Block> blocks;
+  Phase phase = Phase::fresh;
+  std::array<std::uint8_t, 16> instance{};
+  std::vector<Block> blocks;
 };
 
 struct BlockSize {
-    std::string name;
-    std::uint64_t used_length = 0;
+  std::string name;
+  std::uint64_t used_length = 0;
 };
 
 // `bytes` has wire_header_bytes. Takes only what QEMU may send.

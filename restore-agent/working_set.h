@@ -17,10 +17,10 @@
 namespace agent {
 
 struct WorkingSetPage {
-    std::string block;
-    std::uint64_t page = 0;  // of 4 KiB
+  std::string block;
+  std::uint64_t page = 0;  // of 4 KiB
 
-    auto operator<=>(const WorkingSetPage&) const = default;
+  auto operator<=>(const WorkingSetPage&) const = default;
 };
 
 inline constexpr std::size_t working_set_pages_limit = 65536;
@@ -29,25 +29,25 @@ ckpt::Bytes encode_working_set(const std::vector<WorkingSetPage>& pages);
 ckpt::Result<std::vector<WorkingSetPage>> decode_working_set(ckpt::ByteView bytes);
 
 class WorkingSet {
-  public:
-    // An empty path keeps nothing.
-    explicit WorkingSet(std::string path) : path_(std::move(path)) {}
+public:
+  // An empty path keeps nothing.
+  explicit WorkingSet(std::string path) : path_(std::move(path)) {}
 
-    // What the last restore recorded, in order of first use. not_found: there is none.
-    ckpt::Result<std::vector<WorkingSetPage>> load();
-    // In order of first use; beyond the limit they are dropped.
-    void record(const std::string& block, std::uint64_t page);
-    // Writes what this restore recorded, then what the last one had, when something is new. Pages fetched ahead never
-    // fault, so what was used before has to be carried over.
-    ckpt::Status save();
+  // What the last restore recorded, in order of first use. not_found: there is none.
+  ckpt::Result<std::vector<WorkingSetPage>> load();
+  // In order of first use; beyond the limit they are dropped.
+  void record(const std::string& block, std::uint64_t page);
+  // Writes what this restore recorded, then what the last one had, when something is new. Pages fetched ahead never
+  // fault, so what was used before has to be carried over.
+  ckpt::Status save();
 
-  private:
-    const std::string path_;
-    std::mutex lock_;  // protects what follows
-    std::vector<WorkingSetPage> before_;
-    std::vector<WorkingSetPage> recorded_;
-    std::set<WorkingSetPage> seen_;
-    std::size_t saved_ = 0;
+private:
+  const std::string path_;
+  std::mutex lock_;  // protects what follows
+  std::vector<WorkingSetPage> before_;
+  std::vector<WorkingSetPage> recorded_;
+  std::set<WorkingSetPage> seen_;
+  std::size_t saved_ = 0;
 };
 
 }  // namespace agent

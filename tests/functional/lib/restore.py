@@ -50,14 +50,14 @@ class Agent:
         self.directory = saved.directory
         self.socket = f"{saved.directory}/{name}.sock"
         self.status_path = f"{saved.directory}/{name}.json"
-        if os.path.exists(self.status_path):
-            os.unlink(self.status_path)
         self.argv = [built("restore-agent"), "--store", saved.store, "--checkpoint", saved.checkpoint,
                      "--socket", self.socket, "--status", self.status_path, "--mode", mode, *more]
         self.process = None
         self.start()
 
     def start(self):
+        if os.path.exists(self.status_path):  # what a dead agent said
+            os.unlink(self.status_path)
         self.process = subprocess.Popen(self.argv, stderr=open(f"{self.directory}/agent.log", "ab"))
 
     def kill(self):
