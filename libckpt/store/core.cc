@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "store/core.h"
 
+#include <algorithm>
+
 namespace ckpt {
+
+namespace {
+
+const std::string reserve_name = "reserve";
+constexpr std::size_t reserve_bytes = 256u << 10;
+
+}  // namespace
 
 StoreCore::StoreCore(Env& the_env, std::unique_ptr<File> the_lock, std::unique_ptr<Backend> the_backend,
                      const StoreUuid& the_uuid, const StoreOptions& the_options)
@@ -62,9 +71,33 @@ Status StoreCore::check_writable() const {
 
 Status StoreCore::write_record(JournalRecord record) {
   CKPT_TRY(check_writable());
-  CKPT_TRY(journal.append(record));
+  CKPT_TRY(append_record(record));
   std::unique_lock guard(catalog_mutex);
   return catalog.apply(std::move(record));
+}
+
+Status StoreCore::append_record(const JournalRecord& record) {
+  Status status = journal.append(record);
+  bool gives_back = std::holds_alternative<RemoveRecord>(record) || std::holds_alternative<ForgetRecord>(record) ||
+                    std::holds_alternative<DroppedRecord>(record);
+  if (status || status.error().code != Code::no_space || !gives_back || !reserve_) return status;
+  CKPT_TRY(backend->remove(reserve_name));
+  reserve_ = false;
+  return journal.append(record);
+}
+
+void StoreCore::keep_reserve() {
+  std::lock_guard commit(commit_mutex);
+  if (reserve_ || options.read_only) return;
+  auto names = backend->list("");
+  if (names && std::find(names->begin(), names->end(), reserve_name) != names->end()) {
+    reserve_ = true;
+    return;
+  }
+  auto blob = backend->create(reserve_name);
+  // Not zeroes: a file system may keep those without space.
+  reserve_ = blob.ok() && (*blob)->append_synced(Bytes(reserve_bytes, 0xA5)).ok();
+  if (!reserve_) (void)backend->remove(reserve_name);
 }
 
 void StoreCore::add_epoch(const std::shared_ptr<EpochState>& epoch) {

@@ -37,6 +37,8 @@ class StoreCore {
   // With commit_mutex held: the record becomes durable, then known.
   Status write_record(JournalRecord record);
   Status check_writable() const;
+  // Space kept back, so that removing can still be written down on a full disk. Best effort.
+  void keep_reserve();
 
   void add_epoch(const std::shared_ptr<EpochState>& epoch);
   std::vector<std::shared_ptr<EpochState>> epochs();
@@ -57,6 +59,9 @@ class StoreCore {
   Catalog catalog;
 
  private:
+  Status append_record(const JournalRecord& record);
+
+  bool reserve_ = false;  // guarded by commit_mutex
   std::mutex epochs_mutex_;
   std::vector<std::weak_ptr<EpochState>> epochs_;
 };

@@ -24,6 +24,7 @@ Result<std::uint64_t> Reclaimer::collect() {
   measure();
   CKPT_ASSIGN(std::uint64_t freed, reclaim(choose(max_deletions_per_step)));
   CKPT_ASSIGN(std::uint64_t shortened, shorten_journal());
+  if (freed != 0) core_.keep_reserve();
   return freed + shortened;
 }
 

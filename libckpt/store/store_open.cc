@@ -146,6 +146,7 @@ Status load_store(StoreCore& core) {
     if (std::find(leftovers->begin(), leftovers->end(), name) == leftovers->end()) continue;
     CKPT_TRY(core.backend->remove(name));
   }
+  core.keep_reserve();
   return {};
 }
 

@@ -184,6 +184,16 @@ TEST_F(StoreReclaim, TheJournalIsShortened) {
   expect_page(*store, {"vm", 1}, 0, 1000);
 }
 
+TEST_F(StoreReclaim, AFullDiskCanStillBeEmptied) {
+  commit("vm", 1, {}, 0, 200, 1000);
+  commit("vm", 2, {}, 0, 1, 5000);
+  env.arm(Fault::no_space, 0);
+  remove("vm", {1});
+  EXPECT_TRUE(env.taken());
+  EXPECT_GT(collect_all(), 500'000u);
+  expect_page(*store, {"vm", 2}, 0, 5000);
+}
+
 TEST_F(StoreReclaim, ARandomWorkloadNeverLosesLiveDataAndGivesSpaceBack) {
   for (std::uint64_t seed = 1; seed <= 15; ++seed) {
     FaultEnv disk(seed);
