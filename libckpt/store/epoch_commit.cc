@@ -17,6 +17,9 @@ Result<CheckpointInfo> EpochState::commit_locked(const EpochInfo& info) {
   if (info.qemu_version.size() > max_info_string_bytes || info.machine_type.size() > max_info_string_bytes) {
     return make_error(Code::invalid, "version or machine type of more than 1024 bytes");
   }
+  if (info.run_state != RunState::running && info.run_state != RunState::paused && info.run_state != RunState::other) {
+    return make_error(Code::invalid, "unknown run state");
+  }
   CKPT_TRY(settle_base());
   CKPT_TRY(cut_tails());
   CKPT_TRY(packer_.flush());
