@@ -288,6 +288,8 @@ void Restore::give_up(const std::string& reason) {
   terminate(state_.qemu, SIGKILL);
   terminate(state_.agent, SIGTERM);
   for (const auto& disk : state_.disks) terminate(disk.server, SIGTERM);
+  // Its disk images and its name are free only when it has gone.
+  for (int i = 0; i < 500 && alive(state_.qemu); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   for (const auto& file : made_files_) ::unlink(file.c_str());
   state_.phase = "failed";
   state_.reason = reason;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "daemon/daemon.h"
 
+#include <chrono>
 #include <set>
+#include <thread>
 
 #include "ckpt/env.h"
 #include "common/point.h"
@@ -161,9 +163,12 @@ ckpt::Result<ckpt::CheckpointInfo> Daemon::resolve(const std::string& machine, c
 
 ckpt::Status Daemon::check_not_running(const std::string& name) const {
   auto running = machine(name);
+  ProcessId process = read_pid_file(run_dir().pid_file(name));
+  // A QEMU that has just been killed is about to be noticed by its machine's thread.
+  for (int i = 0; i < 100 && running && running->status().connected && process.known() && !alive(process); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   if (running && running->status().connected)
     return make_error(Code::busy, "'" + name + "' runs: stop it first, or restore beside it with --as NEWNAME");
-  ProcessId process = read_pid_file(run_dir().pid_file(name));
   if (alive(process))
     return make_error(Code::busy, "'" + name + "' runs as process " + std::to_string(process.pid) + ": stop it first, or restore beside it with --as NEWNAME");
   return {};
