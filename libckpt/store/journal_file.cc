@@ -41,7 +41,11 @@ Status JournalFile::load(bool for_writing, const Visit& visit) {
   damage_.clear();
   CKPT_TRY(read_records(*blob_, visit));
   CKPT_ASSIGN(std::uint64_t size, blob_->size());
-  if (size > end_ && good_record_behind(*blob_, end_)) {
+  bool damaged = false;
+  if (size > end_) {
+    CKPT_ASSIGN(damaged, good_record_behind(*blob_, end_));
+  }
+  if (damaged) {
     damage_ = "journal offset " + std::to_string(end_) + ": a bad record with good ones behind it";
   }
   writable_ = for_writing && damage_.empty();
@@ -86,14 +90,14 @@ Status JournalFile::read_records(Blob& blob, const Visit& visit) {
   }
 }
 
-bool JournalFile::good_record_behind(Blob& blob, std::uint64_t offset) const {
+// An error is an error, not an answer: what cannot be read now may be committed checkpoints, and is not cut off.
+Result<bool> JournalFile::good_record_behind(Blob& blob, std::uint64_t offset) const {
   Bytes window;
   for (std::uint64_t at = offset;;) {
     window.resize(window_bytes);
-    auto n = blob.read(at, window);
-    if (!n) return false;
-    bool at_end = *n < window.size();
-    window.resize(*n);
+    CKPT_ASSIGN(std::size_t n, blob.read(at, window));
+    bool at_end = n < window.size();
+    window.resize(n);
     std::size_t usable = at_end ? window.size() : window.size() - max_record_bytes;
     for (std::size_t i = 0; i + record_head_bytes <= usable; i += 8) {  // records are padded to 8 bytes
       if (load_le<std::uint32_t>(window.data() + i) != journal_magic) continue;

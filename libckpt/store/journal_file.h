@@ -42,7 +42,7 @@ class JournalFile {
 
  private:
   Status read_records(Blob& blob, const Visit& visit);
-  bool good_record_behind(Blob& blob, std::uint64_t offset) const;
+  Result<bool> good_record_behind(Blob& blob, std::uint64_t offset) const;
 
   Backend& backend_;
   StoreUuid uuid_;
