@@ -20,7 +20,7 @@ using ckpt::Status;
 
 namespace {
 
-constexpr char magic[] = "CKPTWSET";
+constexpr char file_magic[] = "CKPTWSET";
 constexpr std::uint32_t format_version = 1;
 constexpr std::size_t blocks_limit = 1024;
 constexpr std::size_t name_limit = 255;
@@ -43,7 +43,7 @@ Bytes encode_working_set(const std::vector<WorkingSetPage>& pages) {
   }
   Bytes out;
   ByteWriter writer(out);
-  writer.bytes(ckpt::as_bytes({magic, 8}));
+  writer.bytes(ckpt::as_bytes({file_magic, 8}));
   writer.u32(format_version);
   writer.u32(static_cast<std::uint32_t>(names.size()));
   writer.u32(count);
@@ -57,7 +57,7 @@ Bytes encode_working_set(const std::vector<WorkingSetPage>& pages) {
 Result<std::vector<WorkingSetPage>> decode_working_set(ByteView bytes) {
   ByteReader in(bytes);
   ByteView head = in.bytes(8);
-  if (!in.ok() || std::memcmp(head.data(), magic, 8) != 0) return make_error(Code::corrupt, "this is no working set");
+  if (!in.ok() || std::memcmp(head.data(), file_magic, 8) != 0) return make_error(Code::corrupt, "this is no working set");
   std::uint32_t version = in.u32();
   if (in.ok() && version != format_version)
     return make_error(Code::version, "a working set of version " + std::to_string(version));
