@@ -28,7 +28,8 @@ ckpt::Result<Json> ControlClient::request(const Json& request, const std::functi
   for (;;) {
     auto line = channel_->read_line(-1);
     if (!line.ok() && written) return line.error();
-    if (!line.ok() || !*line) return make_error(Code::unavailable, "ckptd has closed the connection: was it stopped? See its log");
+    if (!line.ok() || !*line)
+      return make_error(Code::unavailable, "ckptd has closed the connection: was it stopped? See its log");
     CKPT_ASSIGN(Json parsed, parse_object(**line, answer_limit_bytes));
     CKPT_ASSIGN(Json answer, check_answer(std::move(parsed)));
     if (!answer.value("more", false)) return answer;

@@ -12,7 +12,7 @@ namespace ckptd {
 
 // The client's end of doc/control_protocol.md.
 class ControlClient {
- public:
+public:
   // unavailable: ckptd does not run there; the context says how to start it.
   static ckpt::Result<ControlClient> connect(const std::string& socket_path);
 
@@ -20,7 +20,7 @@ class ControlClient {
   // cancels by returning false.
   ckpt::Result<Json> request(const Json& request, const std::function<bool(const Json&)>& more = {});
 
- private:
+private:
   explicit ControlClient(std::unique_ptr<LineChannel> channel) : channel_(std::move(channel)) {}
 
   std::unique_ptr<LineChannel> channel_;

@@ -9,7 +9,7 @@ namespace ckptd {
 
 // Owns a file descriptor.
 class Fd {
- public:
+public:
   Fd() = default;
   explicit Fd(int fd) : fd_(fd) {}
   Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -29,7 +29,7 @@ class Fd {
     fd_ = -1;
   }
 
- private:
+private:
   int fd_ = -1;
 };
 

@@ -24,8 +24,10 @@ bool too_deep(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     char c = text[i];
     if (in_string) {
-      if (c == '\\') ++i;
-      else if (c == '"') in_string = false;
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        in_string = false;
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
@@ -44,7 +46,9 @@ const Json* find(const Json& object, const char* key) {
 }
 
 // JSON text gives unsigned numbers, JSON made in this process may hold the same as signed ones.
-bool is_whole(const Json& field) { return field.is_number_unsigned() || (field.is_number_integer() && field.get<std::int64_t>() >= 0); }
+bool is_whole(const Json& field) {
+  return field.is_number_unsigned() || (field.is_number_integer() && field.get<std::int64_t>() >= 0);
+}
 
 }  // namespace
 
@@ -119,7 +123,8 @@ ckpt::Result<Json> check_answer(Json answer) {
   const Json* error = find(answer, "error");
   if (!error) return make_error(Code::protocol, "ckptd's answer is neither ok nor an error");
   auto number = number_of(*error, "number", static_cast<std::uint64_t>(Code::io));
-  if (number == 0 || number > static_cast<std::uint64_t>(Code::cancelled)) number = static_cast<std::uint64_t>(Code::io);
+  if (number == 0 || number > static_cast<std::uint64_t>(Code::cancelled))
+    number = static_cast<std::uint64_t>(Code::io);
   return make_error(static_cast<Code>(number), text_of(*error, "message", "no reason given"));
 }
 

@@ -19,7 +19,7 @@ inline constexpr std::size_t json_line_limit_bytes = 1 << 20;
 
 // Errors: invalid (not JSON, not an object, deeper than 32), limit.
 ckpt::Result<Json> parse_object(std::string_view text, std::size_t limit_bytes = json_line_limit_bytes);
-std::string dump(const Json& json);        // one line; bytes that are not UTF-8 are replaced
+std::string dump(const Json& json);  // one line; bytes that are not UTF-8 are replaced
 std::string dump_pretty(const Json& json);
 
 // Absent or null: the default. Another type: invalid, and the field is named.

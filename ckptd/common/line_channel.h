@@ -11,7 +11,7 @@ namespace ckptd {
 
 // Lines over a stream socket, both ways bounded in size and time.
 class LineChannel {
- public:
+public:
   explicit LineChannel(Fd fd, std::size_t limit_bytes) : fd_(std::move(fd)), limit_bytes_(limit_bytes) {}
 
   // Nothing: the peer has closed. idle_ms bounds the wait for the first byte (-1: for ever), 30 s that for the rest.
@@ -23,7 +23,7 @@ class LineChannel {
   bool has_buffered() const { return !buffer_.empty(); }
   int fd() const { return fd_.get(); }
 
- private:
+private:
   Fd fd_;
   std::size_t limit_bytes_;
   std::string buffer_;

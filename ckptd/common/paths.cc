@@ -26,15 +26,16 @@ std::string own_directory() {
   return text.substr(0, text.rfind('/'));
 }
 
-ckpt::Result<std::string> first_there(const char* variable, const std::vector<std::string>& candidates, const std::string& what) {
+ckpt::Result<std::string> first_there(const char* variable, const std::vector<std::string>& candidates,
+                                      const std::string& what) {
   if (const char* chosen = std::getenv(variable)) {
     if (::access(chosen, R_OK) == 0) return std::string(chosen);
     return make_error(Code::not_found, std::string(variable) + " says " + chosen + ", which is not there");
   }
   for (const auto& candidate : candidates)
     if (::access(candidate.c_str(), R_OK) == 0) return absolute_path(candidate);
-  return make_error(Code::not_found, what + " is not installed (looked for " + join(candidates, ", ") + "): install ckpt, or set " +
-                                         variable);
+  return make_error(Code::not_found, what + " is not installed (looked for " + join(candidates, ", ") +
+                                         "): install ckpt, or set " + variable);
 }
 
 }  // namespace
@@ -43,7 +44,8 @@ ckpt::Status make_directories(const std::string& path) {
   for (std::size_t at = 1; at != std::string::npos && at < path.size();) {
     at = path.find('/', at + 1);
     std::string part = path.substr(0, at);
-    if (::mkdir(part.c_str(), 0700) != 0 && errno != EEXIST) return ckpt::system_error(errno, "cannot make directory " + part);
+    if (::mkdir(part.c_str(), 0700) != 0 && errno != EEXIST)
+      return ckpt::system_error(errno, "cannot make directory " + part);
   }
   struct stat status;
   if (::stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode))
@@ -58,14 +60,16 @@ ckpt::Result<std::string> absolute_path(const std::string& path) {
 }
 
 ckpt::Result<std::string> find_restore_agent() {
-  return first_there("CKPT_RESTORE_AGENT", {own_directory() + "/../restore-agent/restore-agent", CKPT_LIBEXECDIR "/restore-agent"},
+  return first_there("CKPT_RESTORE_AGENT",
+                     {own_directory() + "/../restore-agent/restore-agent", CKPT_LIBEXECDIR "/restore-agent"},
                      "restore-agent");
 }
 
 ckpt::Result<std::string> find_nbdkit_plugin() {
-  return first_there("CKPT_NBDKIT_PLUGIN",
-                     {own_directory() + "/../restore-agent/nbdkit-ckpt-plugin.so", CKPT_LIBEXECDIR "/nbdkit-ckpt-plugin.so"},
-                     "the nbdkit plugin of ckpt");
+  return first_there(
+      "CKPT_NBDKIT_PLUGIN",
+      {own_directory() + "/../restore-agent/nbdkit-ckpt-plugin.so", CKPT_LIBEXECDIR "/nbdkit-ckpt-plugin.so"},
+      "the nbdkit plugin of ckpt");
 }
 
 ckpt::Result<std::string> find_program(const std::string& name) {

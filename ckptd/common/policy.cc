@@ -66,7 +66,8 @@ ckpt::Result<Json> parse_retention(const std::string& text) {
   for (const auto& part : split(text, ',')) {
     auto colon = part.find(':');
     if (colon == std::string::npos)
-      return make_error(Code::invalid, "'" + part + "' is not a retention rule: write EVERY:FOR, as in all:60s,10s:10m,1m:1d");
+      return make_error(Code::invalid,
+                        "'" + part + "' is not a retention rule: write EVERY:FOR, as in all:60s,10s:10m,1m:1d");
     std::uint64_t every_ms = 0;
     if (part.substr(0, colon) != "all") {
       CKPT_ASSIGN(every_ms, parse_duration_ms(part.substr(0, colon)));
@@ -78,7 +79,8 @@ ckpt::Result<Json> parse_retention(const std::string& text) {
 }
 
 std::string format_retention(const Policy& policy) {
-  if (policy.retention.size() == 1 && policy.retention[0].every_s == 0 && policy.retention[0].for_s == for_ever_s) return "all";
+  if (policy.retention.size() == 1 && policy.retention[0].every_s == 0 && policy.retention[0].for_s == for_ever_s)
+    return "all";
   std::vector<std::string> parts;
   for (const auto& rule : policy.retention)
     parts.push_back((rule.every_s ? brief(rule.every_s) : "all") + ":" + brief(rule.for_s));

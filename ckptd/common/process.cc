@@ -36,8 +36,8 @@ Stat read_stat(pid_t pid) {
   const char* at = std::strrchr(text, ')');
   Stat stat;
   unsigned long long start = 0;
-  if (at && std::sscanf(at + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &stat.state,
-                        &start) == 2)
+  if (at && std::sscanf(at + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                        &stat.state, &start) == 2)
     stat.start_time = start;
   return stat;
 }
@@ -114,8 +114,10 @@ ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, con
   pid_t child = 0;
   int error = 0;
   for (int value; ::read(read_end.get(), &value, sizeof(value)) == sizeof(value);) {
-    if (value < 0) child = -value;
-    else error = value;
+    if (value < 0)
+      child = -value;
+    else
+      error = value;
   }
   if (error != 0) return ckpt::system_error(error, "cannot start " + argv[0] + ": " + std::strerror(error));
   if (child == 0) return make_error(Code::io, "cannot start " + argv[0]);
@@ -153,7 +155,8 @@ ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, int t
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return output;
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 127) return make_error(Code::not_found, argv[0] + " cannot be started: install it");
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+    return make_error(Code::not_found, argv[0] + " cannot be started: install it");
   while (!output.empty() && output.back() == '\n') output.pop_back();
   return make_error(Code::io, argv[0] + " failed: " + (output.empty() ? "no output" : output));
 }
@@ -161,7 +164,8 @@ ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, int t
 ckpt::Status write_pid_file(const std::string& path, const ProcessId& process) {
   Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
   std::string text = std::to_string(process.pid) + " " + std::to_string(process.start_time) + "\n";
-  if (!fd || ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) return ckpt::system_error(errno, path);
+  if (!fd || ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    return ckpt::system_error(errno, path);
   return {};
 }
 

@@ -43,20 +43,42 @@ constexpr std::array<Refusal, 6> refusals = {
      {"-preconfig", "delays the machine's creation past what ckptctl records: leave it out"}}};
 
 // Block drivers that lie above another node and do what ckptctl cannot rebuild around an overlay.
-constexpr std::array<const char*, 7> filters = {"throttle", "copy-on-read", "blkdebug", "blkverify", "quorum", "replication", "luks"};
+constexpr std::array<const char*, 7> filters = {"throttle", "copy-on-read", "blkdebug", "blkverify",
+                                                "quorum",   "replication",  "luks"};
 
 // Options without a value, as far as it matters for reading the rest.
 bool takes_value(const std::string& option) {
-  static const std::set<std::string> flags = {
-      "-help", "-h", "-version", "-mem-prealloc", "-snapshot", "-usb", "-nographic", "-full-screen", "-win2k-hack", "-no-fd-bootchk",
-      "-preconfig", "-S", "-s", "-enable-kvm", "-xen-attach", "-xen-domid-restrict", "-no-reboot", "-no-shutdown", "-daemonize",
-      "-only-migratable", "-nodefaults", "-semihosting", "-old-param", "-no-user-config", "-enable-sync-profile", "-perfmap", "-jitdump"};
+  static const std::set<std::string> flags = {"-help",
+                                              "-h",
+                                              "-version",
+                                              "-mem-prealloc",
+                                              "-snapshot",
+                                              "-usb",
+                                              "-nographic",
+                                              "-full-screen",
+                                              "-win2k-hack",
+                                              "-no-fd-bootchk",
+                                              "-preconfig",
+                                              "-S",
+                                              "-s",
+                                              "-enable-kvm",
+                                              "-xen-attach",
+                                              "-xen-domid-restrict",
+                                              "-no-reboot",
+                                              "-no-shutdown",
+                                              "-daemonize",
+                                              "-only-migratable",
+                                              "-nodefaults",
+                                              "-semihosting",
+                                              "-old-param",
+                                              "-no-user-config",
+                                              "-enable-sync-profile",
+                                              "-perfmap",
+                                              "-jitdump"};
   return !flags.contains(option);
 }
 
-bool is_filter(const std::string& driver) {
-  return std::find(filters.begin(), filters.end(), driver) != filters.end();
-}
+bool is_filter(const std::string& driver) { return std::find(filters.begin(), filters.end(), driver) != filters.end(); }
 
 }  // namespace
 
@@ -82,11 +104,13 @@ ckpt::Status QemuCommand::read_arguments(const std::vector<std::string>& argv) {
       argument.option = "-drive";
       argument.value = options.text();
     }
-    static const std::set<std::string> understood = {"-drive", "-blockdev", "-device", "-object", "-machine", "-M", "-chardev"};
+    static const std::set<std::string> understood = {"-drive",   "-blockdev", "-device", "-object",
+                                                     "-machine", "-M",        "-chardev"};
     if (understood.contains(argument.option)) {
       CKPT_ASSIGN(argument.options, QemuOptions::parse(*argument.value));
       if (argument.option == "-object" && argument.options->implied().starts_with("checkpoint-"))
-        return make_error(Code::refused, "QEMU option -object " + argument.options->implied() + " is what ckptctl adds itself: leave it out");
+        return make_error(Code::refused, "QEMU option -object " + argument.options->implied() +
+                                             " is what ckptctl adds itself: leave it out");
     }
     arguments_.push_back(std::move(argument));
   }
@@ -102,7 +126,8 @@ ckpt::Result<QemuCommand> QemuCommand::parse(const std::vector<std::string>& arg
   CKPT_TRY(command.find_block_devices());
   std::set<std::string> names;
   for (const auto& disk : command.disks_)
-    if (!names.insert(disk.name).second) return make_error(Code::invalid, "two disks are named '" + disk.name + "': give each an id of its own");
+    if (!names.insert(disk.name).second)
+      return make_error(Code::invalid, "two disks are named '" + disk.name + "': give each an id of its own");
   return command;
 }
 
@@ -117,7 +142,8 @@ ckpt::Status QemuCommand::find_drives() {
     if (!file) file = options.get("file.filename");
     if (!file && !options.has_prefix("file.")) continue;  // no medium
     if (options.is_on("snapshot"))
-      return make_error(Code::refused, "drive " + *arguments_[i].value + ": snapshot=on throws its writes away at the end: leave it out");
+      return make_error(Code::refused, "drive " + *arguments_[i].value +
+                                           ": snapshot=on throws its writes away at the end: leave it out");
     if (!options.get("id")) {
       int n = 0;
       while (taken.contains("disk" + std::to_string(n))) ++n;
@@ -129,7 +155,8 @@ ckpt::Status QemuCommand::find_drives() {
     disk.file = file.value_or("");
     disk.format = options.get("format").value_or(options.get("driver").value_or(""));
     if (is_filter(disk.format))
-      return make_error(Code::refused, "disk '" + disk.name + "' goes through '" + disk.format + "', which ckptctl cannot rebuild at a restore: attach its image directly");
+      return make_error(Code::refused, "disk '" + disk.name + "' goes through '" + disk.format +
+                                           "', which ckptctl cannot rebuild at a restore: attach its image directly");
     disk.read_only = options.is_on("readonly") || options.is_on("read-only") || options.get("media") == "cdrom";
     disks_.push_back(disk);
     places_.push_back({i, false});
@@ -169,13 +196,15 @@ ckpt::Status QemuCommand::add_block_device(const std::string& node, const std::s
   disk.name = name;
   disk.format = options.implied();
   if (is_filter(disk.format))
-    return make_error(Code::refused, "disk '" + name + "' goes through '" + disk.format + "', which ckptctl cannot rebuild at a restore: attach its image directly");
+    return make_error(Code::refused, "disk '" + name + "' goes through '" + disk.format +
+                                         "', which ckptctl cannot rebuild at a restore: attach its image directly");
   disk.read_only = options.is_on("read-only");
   auto file = options.get("file.filename");
   if (!file) file = options.get("filename");
   if (auto child = options.get("file"); !file && child) {
     auto below = find_node(*child);
-    if (!below) return make_error(Code::invalid, "block node '" + node + "' names '" + *child + "', which no -blockdev has");
+    if (!below)
+      return make_error(Code::invalid, "block node '" + node + "' names '" + *child + "', which no -blockdev has");
     file = arguments_[*below].options->get("filename");
   }
   disk.file = file.value_or("");
@@ -202,10 +231,12 @@ ckpt::Status QemuCommand::replace_blockdev(const QemuDisk& disk, std::size_t arg
   if (auto child = options.get("file")) {
     auto below = find_node(*child);
     auto used = std::count_if(arguments_.begin(), arguments_.end(), [&](const Argument& other) {
-      return other.option == "-blockdev" && !other.dropped && (other.options->get("file") == child || other.options->get("backing") == child);
+      return other.option == "-blockdev" && !other.dropped &&
+             (other.options->get("file") == child || other.options->get("backing") == child);
     });
     if (!below || used != 1)
-      return make_error(Code::refused, "disk '" + disk.name + "' shares its block node '" + *child + "': give each disk nodes of its own");
+      return make_error(Code::refused, "disk '" + disk.name + "' shares its block node '" + *child +
+                                           "': give each disk nodes of its own");
     arguments_[*below].dropped = true;
   }
   options.keep_only({"node-name", "discard", "cache.", "read-only", "auto-read-only", "force-share", "detect-zeroes"});
@@ -232,14 +263,16 @@ void QemuCommand::remove_flag(const std::string& option) {
 }
 
 bool QemuCommand::has(const std::string& option) const {
-  return std::any_of(arguments_.begin(), arguments_.end(), [&](const Argument& argument) { return argument.option == option; });
+  return std::any_of(arguments_.begin(), arguments_.end(),
+                     [&](const Argument& argument) { return argument.option == option; });
 }
 
 std::optional<std::string> QemuCommand::guest_agent_socket() const {
   for (const auto& port : arguments_) {
     if (port.option != "-device" || port.options->get("name") != "org.qemu.guest_agent.0") continue;
     for (const auto& chardev : arguments_)
-      if (chardev.option == "-chardev" && chardev.options->get("id") == port.options->get("chardev")) return chardev.options->get("path");
+      if (chardev.option == "-chardev" && chardev.options->get("id") == port.options->get("chardev"))
+        return chardev.options->get("path");
   }
   return std::nullopt;
 }
@@ -249,8 +282,10 @@ std::vector<std::string> QemuCommand::argv() const {
   for (const auto& argument : arguments_) {
     if (argument.dropped) continue;
     argv.push_back(argument.option);
-    if (argument.options) argv.push_back(argument.options->text());
-    else if (argument.value) argv.push_back(*argument.value);
+    if (argument.options)
+      argv.push_back(argument.options->text());
+    else if (argument.value)
+      argv.push_back(*argument.value);
   }
   return argv;
 }

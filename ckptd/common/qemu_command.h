@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// A QEMU command line: which disks it has, what each is called in the checkpoint stream, and how to put others in their place.
+// A QEMU command line: which disks it has, what each is called in the checkpoint stream, and how to put others in their
+// place.
 #pragma once
 
 #include <optional>
@@ -13,22 +14,24 @@
 namespace ckptd {
 
 struct QemuDisk {
-  std::string name;    // as in the checkpoint stream: block backend's name, else the device's id or path
+  std::string name;  // as in the checkpoint stream: block backend's name, else the device's id or path
   std::string file;
   std::string format;  // empty: QEMU probes
   bool read_only = false;
 };
 
 class QemuCommand {
- public:
-  // Understands argv (argv[0] is the program). Disks that would get no stable name get one: argv() has it. Refuses, naming
-  // cause and cure, what could not be built again: options that hide disks elsewhere or start from another state.
+public:
+  // Understands argv (argv[0] is the program). Disks that would get no stable name get one: argv() has it. Refuses,
+  // naming cause and cure, what could not be built again: options that hide disks elsewhere or start from another
+  // state.
   static ckpt::Result<QemuCommand> parse(const std::vector<std::string>& argv);
 
   const std::vector<QemuDisk>& disks() const { return disks_; }
   std::vector<std::string> argv() const;
 
-  // Makes `overlay` (a qcow2 image) the image of the disk. Errors: not_found; refused when its block graph is not understood.
+  // Makes `overlay` (a qcow2 image) the image of the disk. Errors: not_found; refused when its block graph is not
+  // understood.
   ckpt::Status replace_disk(const std::string& name, const std::string& overlay);
   // A VM generation ID device gets a new ID: the guest learns that it is a copy.
   void renew_generation_id();
@@ -39,7 +42,7 @@ class QemuCommand {
   // The UNIX socket of the guest agent's channel, when it has one.
   std::optional<std::string> guest_agent_socket() const;
 
- private:
+private:
   struct Argument {
     std::string option;                  // "-drive", without a second dash
     std::optional<std::string> value;    // as given

@@ -43,8 +43,10 @@ ckpt::Status QemuOptions::flatten(const std::string& prefix, const std::string& 
     std::string name = prefix + key;
     if (name.find('.', prefix.size()) != std::string::npos)
       return ckpt::make_error(ckpt::Code::invalid, "JSON option with a '.' in its key: '" + name + "'");
-    if (value.is_object() && !value.empty()) CKPT_TRY(flatten(name + ".", dump(value)));
-    else entries_.push_back({name, dump(value)});
+    if (value.is_object() && !value.empty())
+      CKPT_TRY(flatten(name + ".", dump(value)));
+    else
+      entries_.push_back({name, dump(value)});
   }
   return {};
 }
@@ -53,7 +55,9 @@ ckpt::Result<QemuOptions> QemuOptions::parse(std::string_view text) {
   QemuOptions options;
   if (text.starts_with("{")) {
     auto json = parse_object(text);
-    if (!json.ok()) return ckpt::make_error(json.error().code, "QEMU option " + std::string(text.substr(0, 120)) + ": " + json.error().context);
+    if (!json.ok())
+      return ckpt::make_error(json.error().code,
+                              "QEMU option " + std::string(text.substr(0, 120)) + ": " + json.error().context);
     options.json_ = true;
     CKPT_TRY(options.flatten("", std::string(text)));
     return options;
@@ -114,7 +118,8 @@ bool QemuOptions::is_on(std::string_view key) const {
 }
 
 bool QemuOptions::has_prefix(std::string_view prefix) const {
-  return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.key.starts_with(prefix); });
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [&](const Entry& entry) { return entry.key.starts_with(prefix); });
 }
 
 void QemuOptions::set(std::string_view key, std::string_view value) {

@@ -13,7 +13,7 @@ namespace ckptd {
 // The value of one QEMU option: "key=value,key=value" with ",," for a comma, or JSON where QEMU takes it. What is
 // not touched stays as it was.
 class QemuOptions {
- public:
+public:
   static ckpt::Result<QemuOptions> parse(std::string_view text);
   std::string text() const;
 
@@ -29,7 +29,7 @@ class QemuOptions {
   void keep_only(const std::vector<std::string_view>& keys);
   bool json() const { return json_; }
 
- private:
+private:
   struct Entry {
     std::string key;    // dotted; empty for the implied one
     std::string value;  // in JSON form: the value's JSON text

@@ -11,14 +11,14 @@ namespace ckptd {
 
 // One QMP connection. QEMU serves one client a socket at a time, so keep it short.
 class Qmp {
- public:
+public:
   // Connects and negotiates. unavailable: nobody listens yet, or QEMU does not answer within `time_limit_ms`.
   static ckpt::Result<Qmp> connect(const std::string& path, int time_limit_ms);
 
   // Runs a command and returns its "return" value. Events that come in between are dropped.
   ckpt::Result<Json> execute(const std::string& command, const Json& arguments = Json::object());
 
- private:
+private:
   Qmp(std::unique_ptr<LineChannel> channel, int time_limit_ms)
       : channel_(std::move(channel)), time_limit_ms_(time_limit_ms) {}
   ckpt::Result<Json> read_message();

@@ -12,24 +12,24 @@
 namespace ckptd {
 
 struct RestoredDisk {
-  std::string name;      // as in the checkpoint
-  std::string overlay;   // local image
-  std::string node;      // block node of the overlay in QEMU; found over QMP
+  std::string name;     // as in the checkpoint
+  std::string overlay;  // local image
+  std::string node;     // block node of the overlay in QEMU; found over QMP
   std::vector<std::string> server_argv;
-  ProcessId server;      // nbdkit
+  ProcessId server;  // nbdkit
   bool read_only = false;
   bool streaming = false;
   bool local = false;
 };
 
 struct RestoreState {
-  std::string name;      // the machine that runs now
-  std::string source;    // MACHINE@NUMBER
-  std::string mode;      // lazy, aggressive, full
-  std::string phase;     // see doc/control_protocol.md
+  std::string name;    // the machine that runs now
+  std::string source;  // MACHINE@NUMBER
+  std::string mode;    // lazy, aggressive, full
+  std::string phase;   // see doc/control_protocol.md
   std::string reason;
-  std::string holder;    // of the pin
-  ProcessId starter;     // the ckptctl that began it
+  std::string holder;  // of the pin
+  ProcessId starter;   // the ckptctl that began it
   ProcessId agent;
   std::vector<std::string> agent_argv;
   std::string agent_status;  // path

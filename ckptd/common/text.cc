@@ -35,11 +35,16 @@ ckpt::Result<std::uint64_t> parse_duration_ms(std::string_view text) {
   std::string_view unit;
   double factor = 0;
   if (parse_decimal(text, value, unit)) {
-    if (unit == "ms") factor = 1;
-    else if (unit.empty() || unit == "s") factor = 1000;
-    else if (unit == "m" || unit == "min") factor = 60'000;
-    else if (unit == "h") factor = 3'600'000;
-    else if (unit == "d") factor = 86'400'000;
+    if (unit == "ms")
+      factor = 1;
+    else if (unit.empty() || unit == "s")
+      factor = 1000;
+    else if (unit == "m" || unit == "min")
+      factor = 60'000;
+    else if (unit == "h")
+      factor = 3'600'000;
+    else if (unit == "d")
+      factor = 86'400'000;
   }
   if (factor == 0 || value * factor > 1e15)
     return make_error(Code::invalid, "'" + std::string(text) + "' is not a duration: write 50ms, 1s, 10m, 2h or 7d");
@@ -133,8 +138,10 @@ std::string hex(const std::array<std::uint8_t, 16>& bytes) {
 std::vector<std::string> split(std::string_view text, char separator) {
   std::vector<std::string> parts(1);
   for (char c : text) {
-    if (c == separator) parts.emplace_back();
-    else parts.back() += c;
+    if (c == separator)
+      parts.emplace_back();
+    else
+      parts.back() += c;
   }
   return parts;
 }
@@ -151,11 +158,14 @@ bool all_digits(std::string_view text) {
 
 ckpt::Status check_machine_name(std::string_view name) {
   auto good = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
   };
-  if (name.empty() || name.size() > 64 || name[0] == '.' || name[0] == '-' || !std::all_of(name.begin(), name.end(), good))
-    return make_error(Code::invalid, "machine name '" + std::string(name.substr(0, 80)) +
-                                         "': use 1 to 64 of letters, digits, '.', '_' and '-', not starting with '.' or '-'");
+  if (name.empty() || name.size() > 64 || name[0] == '.' || name[0] == '-' ||
+      !std::all_of(name.begin(), name.end(), good))
+    return make_error(Code::invalid,
+                      "machine name '" + std::string(name.substr(0, 80)) +
+                          "': use 1 to 64 of letters, digits, '.', '_' and '-', not starting with '.' or '-'");
   return {};
 }
 

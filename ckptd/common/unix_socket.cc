@@ -18,7 +18,8 @@ ckpt::Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path))
-    return ckpt::make_error(Code::limit, "socket path " + path + " is longer than 107 bytes: choose a shorter --run-dir");
+    return ckpt::make_error(Code::limit,
+                            "socket path " + path + " is longer than 107 bytes: choose a shorter --run-dir");
   std::memcpy(address.sun_path, path.data(), path.size());
   return address;
 }

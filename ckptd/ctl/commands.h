@@ -21,17 +21,20 @@ ckpt::Status follow_restores(const Context& context, const std::string& machine)
 ckpt::Status run_verify(const Context& context, const Target& target);
 
 struct PolicyOptions {
-  std::string interval;   // empty: as it is
+  std::string interval;  // empty: as it is
   std::string retention;
 };
-ckpt::Status take_checkpoint(const Context& context, const std::string& machine, const std::string& name, std::uint64_t timeout_s);
+ckpt::Status take_checkpoint(const Context& context, const std::string& machine, const std::string& name,
+                             std::uint64_t timeout_s);
 ckpt::Status name_checkpoint(const Context& context, const Target& target, const std::string& name);
 ckpt::Status pin_checkpoint(const Context& context, const Target& target, const std::string& holder, bool pinned);
 ckpt::Status remove_checkpoint(const Context& context, const Target& target);
 ckpt::Status forget_machine(const Context& context, const std::string& machine);
-ckpt::Status protect_machine(const Context& context, const std::string& machine, const PolicyOptions& policy, const std::string& qmp);
+ckpt::Status protect_machine(const Context& context, const std::string& machine, const PolicyOptions& policy,
+                             const std::string& qmp);
 ckpt::Status unprotect_machine(const Context& context, const std::string& machine);
-ckpt::Status set_machine(const Context& context, const std::string& machine, const std::vector<std::string>& assignments);
+ckpt::Status set_machine(const Context& context, const std::string& machine,
+                         const std::vector<std::string>& assignments);
 ckpt::Status finish_restore(const Context& context, const std::string& machine);
 ckpt::Result<Json> policy_of(const PolicyOptions& options);
 
@@ -41,12 +44,12 @@ ckpt::Status run_machine(const Context& context, const std::string& machine, con
 
 struct RestoreOptions {
   Target target;
-  std::string as;          // empty: its own name
+  std::string as;  // empty: its own name
   std::string mode = "aggressive";
-  std::string bandwidth;   // bytes a second; empty: no limit
-  std::string disk_dir;    // empty: where each disk was
+  std::string bandwidth;  // bytes a second; empty: no limit
+  std::string disk_dir;   // empty: where each disk was
   std::string clock = "continue";
-  std::string qemu;        // empty: as recorded
+  std::string qemu;  // empty: as recorded
   bool wait = false, foreground = false, force = false, replace = false;
   std::vector<std::string> qemu_argv;  // empty: as recorded
 };

@@ -38,12 +38,13 @@ const Json& array_of(const Json& object, const char* key) {
 
 std::string restore_line(const Json& restore) {
   const Json agent = restore.value("agent", Json::object());
-  std::string line = text_of(restore, "name") + " from " + text_of(restore, "source") + ": " + text_of(restore, "phase") + " (" +
-                     text_of(restore, "mode") + ")";
+  std::string line = text_of(restore, "name") + " from " + text_of(restore, "source") + ": " +
+                     text_of(restore, "phase") + " (" + text_of(restore, "mode") + ")";
   if (auto total = number_of(agent, "pages_total"); total > 0)
     line += ", memory " + std::to_string(number_of(agent, "pages_present") * 100 / total) + " %";
   line += ", TTR " + duration_or_dash(restore, "ttr_ms") + ", BTN " + duration_or_dash(restore, "btn_ms");
-  if (auto restarts = number_of(restore, "agent_restarts")) line += ", agent replaced " + std::to_string(restarts) + " x";
+  if (auto restarts = number_of(restore, "agent_restarts"))
+    line += ", agent replaced " + std::to_string(restarts) + " x";
   if (auto reason = text_of(restore, "reason"); !reason.empty()) line += ": " + reason;
   return line;
 }
@@ -54,14 +55,17 @@ std::string overview_text(const Json& answer) {
   std::string reasons;
   for (const Json& machine : array_of(answer, "machines")) {
     std::string state = text_of(machine, "state");
-    if (auto left = number_of(machine, "remaining_bytes"); state == "copying" && left) state += " (" + format_size(left) + " left)";
+    if (auto left = number_of(machine, "remaining_bytes"); state == "copying" && left)
+      state += " (" + format_size(left) + " left)";
     auto effective = number_of(machine, "effective_interval_ms");
-    rows.push_back({text_of(machine, "name"), state, std::to_string(number_of(machine, "epoch")), duration_or_dash(machine, "rpo_ms"),
+    rows.push_back({text_of(machine, "name"), state, std::to_string(number_of(machine, "epoch")),
+                    duration_or_dash(machine, "rpo_ms"),
                     format_duration_ms(effective ? effective : number_of(machine, "interval_ms")),
                     ms(number_of(machine, "pause_p50_us")) + " / " + ms(number_of(machine, "pause_p99_us")),
                     format_mib(number_of(machine, "dirty_bytes")), format_mib(number_of(machine, "stored_bytes")),
                     std::to_string(number_of(machine, "checkpoints"))});
-    if (auto reason = text_of(machine, "reason"); !reason.empty()) reasons += text_of(machine, "name") + ": " + reason + "\n";
+    if (auto reason = text_of(machine, "reason"); !reason.empty())
+      reasons += text_of(machine, "name") + ": " + reason + "\n";
   }
   const Json store = answer.value("store", Json::object());
   std::string text = format_table(rows) + reasons;
@@ -82,16 +86,20 @@ bool restore_over(const Json& restore) {
 
 ckpt::Status show_status(const Context& context, const std::string& machine) {
   CKPT_ASSIGN(Json answer, context.request({{"verb", "status"}, {"machine", machine}}));
-  if (context.json) context.print_json(answer);
-  else std::cout << overview_text(answer);
+  if (context.json)
+    context.print_json(answer);
+  else
+    std::cout << overview_text(answer);
   return {};
 }
 
 ckpt::Status show_watch(const Context& context, const std::string& machine, std::uint64_t count) {
   bool terminal = ::isatty(1);
   auto show = [&](const Json& answer) {
-    if (context.json) std::cout << dump(answer) << "\n";
-    else std::cout << (terminal ? "\033[H\033[2J" : "") << overview_text(answer) << (terminal ? "" : "\n");
+    if (context.json)
+      std::cout << dump(answer) << "\n";
+    else
+      std::cout << (terminal ? "\033[H\033[2J" : "") << overview_text(answer) << (terminal ? "" : "\n");
     std::cout << std::flush;
     return static_cast<bool>(std::cout);
   };
@@ -123,8 +131,8 @@ ckpt::Status show_list(const Context& context, const std::string& machine) {
       if (pin.is_string()) pins.push_back(pin.get<std::string>());
     rows.push_back({text_of(item, "machine") + "@" + std::to_string(number_of(item, "number")), format_time(instant_ns),
                     format_duration_ms(now_ns > instant_ns ? (now_ns - instant_ns) / 1'000'000 : 0),
-                    format_size(number_of(item, "data_bytes")), format_size(number_of(item, "stored_bytes")), text_of(item, "name"),
-                    join(pins, ",")});
+                    format_size(number_of(item, "data_bytes")), format_size(number_of(item, "stored_bytes")),
+                    text_of(item, "name"), join(pins, ",")});
   }
   std::cout << format_table(rows);
   return {};
@@ -143,12 +151,14 @@ ckpt::Status show_checkpoint(const Context& context, const Target& target) {
             << "  time          " << format_time(number_of(checkpoint, "wall_clock_ns")) << "\n"
             << "  parent        " << text_of(checkpoint, "parent", "none") << "\n"
             << "  name          " << text_of(checkpoint, "name") << "\n"
-            << "  run state     " << text_of(epoch, "run_state") << ", paused " << ms(number_of(epoch, "pause_us")) << " ms\n"
+            << "  run state     " << text_of(epoch, "run_state") << ", paused " << ms(number_of(epoch, "pause_us"))
+            << " ms\n"
             << "  carried       " << format_size(number_of(checkpoint, "data_bytes")) << ", stored "
             << format_size(number_of(checkpoint, "stored_bytes")) << "\n"
             << "  QEMU          " << text_of(epoch, "qemu_version") << ", " << text_of(epoch, "machine_type") << "\n";
   for (const Json& object : array_of(answer, "objects"))
-    std::cout << "  " << text_of(object, "class") << std::string(14 - std::min<std::size_t>(13, text_of(object, "class").size()), ' ')
+    std::cout << "  " << text_of(object, "class")
+              << std::string(14 - std::min<std::size_t>(13, text_of(object, "class").size()), ' ')
               << text_of(object, "name") << ", " << format_size(number_of(object, "size_bytes")) << "\n";
   std::vector<std::string> argv;
   for (const Json& word : array_of(config, "argv"))
@@ -185,12 +195,14 @@ ckpt::Status follow_restores(const Context& context, const std::string& machine)
       continue;
     }
     end_progress();
-    if (context.json) context.print_json(answer);
+    if (context.json)
+      context.print_json(answer);
     else
       for (const Json& restore : restores) std::cout << restore_line(restore) << "\n";
     std::string phase = restores.empty() ? "" : text_of(restores[0], "phase");
     if (!machine.empty() && (phase == "failed" || phase == "ended"))
-      return make_error(Code::unavailable, "the restore onto '" + machine + "' " + phase + ": " + text_of(restores[0], "reason"));
+      return make_error(Code::unavailable,
+                        "the restore onto '" + machine + "' " + phase + ": " + text_of(restores[0], "reason"));
     return {};
   }
 }
@@ -201,7 +213,8 @@ ckpt::Status run_verify(const Context& context, const Target& target) {
     const Json state = answer.value("progress", Json::object());
     auto total = number_of(state, "total_bytes");
     if (total > 0 && monotonic_ms() - begun_ms > 1000)
-      show_progress("verifying: " + std::to_string(number_of(state, "done_bytes") * 100 / total) + " % of " + format_size(total));
+      show_progress("verifying: " + std::to_string(number_of(state, "done_bytes") * 100 / total) + " % of " +
+                    format_size(total));
     return true;
   };
   auto checked = context.request({{"verb", "verify"}, {"machine", target.machine}, {"point", target.point}}, progress);
@@ -213,11 +226,15 @@ ckpt::Status run_verify(const Context& context, const Target& target) {
     std::vector<std::string> reached;
     for (const Json& id : array_of(item, "checkpoints"))
       if (id.is_string()) reached.push_back(id.get<std::string>());
-    if (!context.json) std::cout << text_of(item, "place") << ": " << text_of(item, "reason") << " (reached by " << join(reached, ", ") << ")\n";
+    if (!context.json)
+      std::cout << text_of(item, "place") << ": " << text_of(item, "reason") << " (reached by " << join(reached, ", ")
+                << ")\n";
   }
   if (!damage.empty())
-    return make_error(Code::corrupt, std::to_string(damage.size()) + " damaged places: do not restore the checkpoints that reach them");
-  if (!context.json) std::cout << number_of(*checked, "checkpoints") << " checkpoints verified: every byte is what was written\n";
+    return make_error(Code::corrupt, std::to_string(damage.size()) +
+                                         " damaged places: do not restore the checkpoints that reach them");
+  if (!context.json)
+    std::cout << number_of(*checked, "checkpoints") << " checkpoints verified: every byte is what was written\n";
   return {};
 }
 

@@ -14,12 +14,12 @@ namespace ckptd {
 
 // One restore from the pinned checkpoint to the running guest. What it has started is ended again when it fails.
 class Restore {
- public:
+public:
   Restore(const Context& context, const RestoreOptions& options) : context_(context), options_(options) {}
 
   ckpt::Status run();
 
- private:
+private:
   struct Phase {
     std::string name;
     std::int64_t at_ms;

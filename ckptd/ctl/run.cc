@@ -23,17 +23,20 @@ constexpr int helper_limit_ms = 10'000;
 ckpt::Result<std::string> version_of(const std::string& qemu) {
   CKPT_ASSIGN(std::string text, run_helper({qemu, "--version"}, helper_limit_ms));
   std::string first = text.substr(0, text.find('\n'));
-  if (first.find("QEMU") == std::string::npos) return make_error(Code::invalid, qemu + " is not a QEMU: it calls itself '" + first.substr(0, 80) + "'");
+  if (first.find("QEMU") == std::string::npos)
+    return make_error(Code::invalid, qemu + " is not a QEMU: it calls itself '" + first.substr(0, 80) + "'");
   CKPT_ASSIGN(std::string types, run_helper({qemu, "-object", "help"}, helper_limit_ms));
   if (types.find("checkpoint-stream") == std::string::npos)
-    return make_error(Code::refused, qemu + " (" + first + ") has no checkpoint-stream object: use the QEMU that comes with ckpt");
+    return make_error(Code::refused,
+                      qemu + " (" + first + ") has no checkpoint-stream object: use the QEMU that comes with ckpt");
   return first;
 }
 
 ckpt::Status check_disk(const QemuDisk& disk) {
   struct stat status;
   bool local = !disk.file.empty() && disk.file.find(':') == std::string::npos;
-  if (local && ::stat(disk.file.c_str(), &status) != 0) return ckpt::system_error(errno, "disk " + disk.name + ": " + disk.file);
+  if (local && ::stat(disk.file.c_str(), &status) != 0)
+    return ckpt::system_error(errno, "disk " + disk.name + ": " + disk.file);
   return {};
 }
 
@@ -50,9 +53,11 @@ ckpt::Status run_machine(const Context& context, const std::string& machine, con
     CKPT_TRY(check_disk(disk));
     disks.push_back({{"name", disk.name}, {"file", disk.file}, {"format", disk.format}});
   }
-  Json config = {{"version", 1}, {"argv", command.argv()}, {"cwd", cwd}, {"qemu", qemu}, {"qemu_version", version}, {"disks", disks}};
+  Json config = {{"version", 1}, {"argv", command.argv()},  {"cwd", cwd},
+                 {"qemu", qemu}, {"qemu_version", version}, {"disks", disks}};
   CKPT_ASSIGN(Json policy, policy_of(options));
-  CKPT_ASSIGN(Json answer, context.request({{"verb", "protect"}, {"machine", machine}, {"config", config}, {"policy", policy}}));
+  CKPT_ASSIGN(Json answer,
+              context.request({{"verb", "protect"}, {"machine", machine}, {"config", config}, {"policy", policy}}));
 
   std::string qmp = text_of(answer, "qmp");
   command.add("-object", "checkpoint-stream,id=ckpt0,path=" + text_of(answer, "socket"));

@@ -12,7 +12,9 @@ namespace {
 
 constexpr int qmp_limit_ms = 5'000;
 
-std::string job_name(const RestoredDisk& disk) { return "ckpt-stream-" + std::to_string(std::hash<std::string>{}(disk.name)); }
+std::string job_name(const RestoredDisk& disk) {
+  return "ckpt-stream-" + std::to_string(std::hash<std::string>{}(disk.name));
+}
 
 bool has_job(const Json& jobs, const RestoredDisk& disk) {
   for (const Json& job : jobs)
@@ -58,7 +60,8 @@ ckpt::Result<bool> check_block_streams(RestoreState& state) {
     if (disk.local || has_job(jobs, disk)) continue;
     Json node = find_overlay(nodes, disk.overlay);
     if (!node.is_null() && !text_of(node, "backing_file").empty())
-      return make_error(Code::unavailable, "disk " + disk.name + ": its stream job has ended early and is started again");
+      return make_error(Code::unavailable,
+                        "disk " + disk.name + ": its stream job has ended early and is started again");
     disk.local = true;
     disk.streaming = false;
     changed = true;

@@ -13,13 +13,13 @@ namespace ckptd {
 
 // Serves doc/control_protocol.md: one thread accepts, one more per connection.
 class ControlServer {
- public:
+public:
   ControlServer(Daemon& daemon, Supervisor& supervisor) : daemon_(daemon), supervisor_(supervisor) {}
   ~ControlServer();
 
   ckpt::Status start();
 
- private:
+private:
   void accept_loop();
   void serve(Fd fd);
 

@@ -33,7 +33,8 @@ ckpt::Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
   for (const auto& [name, record] : records) {
     daemon->records_[name] = record;
     if (!record.is_protected) continue;
-    if (auto status = daemon->start_machine(name, record); !status.ok()) log_line(name + ": " + status.error().message());
+    if (auto status = daemon->start_machine(name, record); !status.ok())
+      log_line(name + ": " + status.error().message());
   }
   return daemon;
 }
@@ -41,8 +42,11 @@ ckpt::Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
 ckpt::Status Daemon::start_machine(const std::string& name, const Record& record) {
   Machine::Hooks hooks;
   hooks.store_full = [this] { request_room(); };
-  hooks.store_failed = [this](const std::string& reason) { request_stop(true, "the store must be opened again: " + reason); };
-  auto machine = std::make_shared<Machine>(*store_, options_.run_dir, name, record.config, record.policy, std::move(hooks));
+  hooks.store_failed = [this](const std::string& reason) {
+    request_stop(true, "the store must be opened again: " + reason);
+  };
+  auto machine =
+      std::make_shared<Machine>(*store_, options_.run_dir, name, record.config, record.policy, std::move(hooks));
   CKPT_TRY(machine->start());
   machines_[name] = std::move(machine);
   return {};
@@ -69,7 +73,8 @@ std::vector<std::string> Daemon::names() const {
 
 ckpt::Result<Policy> Daemon::protect(const std::string& name, const Json& config, const Json& policy) {
   CKPT_TRY(check_machine_name(name));
-  if (name == "ckptd") return make_error(Code::invalid, "'ckptd' cannot name a machine: its sockets would be ckptd's own");
+  if (name == "ckptd")
+    return make_error(Code::invalid, "'ckptd' cannot name a machine: its sockets would be ckptd's own");
   std::lock_guard lock(mutex_);
   if (stop_) return make_error(Code::unavailable, "ckptd is stopping");
   auto known = records_.find(name);
@@ -142,7 +147,8 @@ std::shared_ptr<Machine> Daemon::take_machine(const std::string& name) {
 ckpt::Result<Policy> Daemon::set_policy(const std::string& name, const Json& policy) {
   std::lock_guard lock(mutex_);
   auto known = records_.find(name);
-  if (known == records_.end()) return make_error(Code::not_found, "no machine is named '" + name + "': 'ckptctl protect " + name + "' first");
+  if (known == records_.end())
+    return make_error(Code::not_found, "no machine is named '" + name + "': 'ckptctl protect " + name + "' first");
   Record record = known->second;
   CKPT_ASSIGN(record.policy, policy_from_json(policy, record.policy));
   CKPT_TRY(files_.save(name, record));
@@ -170,7 +176,8 @@ ckpt::Status Daemon::check_not_running(const std::string& name) const {
   if (running && running->status().connected)
     return make_error(Code::busy, "'" + name + "' runs: stop it first, or restore beside it with --as NEWNAME");
   if (alive(process))
-    return make_error(Code::busy, "'" + name + "' runs as process " + std::to_string(process.pid) + ": stop it first, or restore beside it with --as NEWNAME");
+    return make_error(Code::busy, "'" + name + "' runs as process " + std::to_string(process.pid) +
+                                      ": stop it first, or restore beside it with --as NEWNAME");
   return {};
 }
 

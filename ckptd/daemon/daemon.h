@@ -17,7 +17,7 @@
 namespace ckptd {
 
 class Daemon {
- public:
+public:
   struct Options {
     std::string store_path;
     RunDir run_dir;
@@ -56,7 +56,7 @@ class Daemon {
   bool stopping() const;
   void stop_machines();
 
- private:
+private:
   explicit Daemon(Options options) : options_(std::move(options)), files_(options_.store_path) {}
   ckpt::Status start_machine(const std::string& name, const Record& record);
   std::shared_ptr<Machine> take_machine(const std::string& name);  // mutex_ is held

@@ -10,7 +10,7 @@ namespace ckptd {
 
 // What the last epochs of a machine cost.
 class Figures {
- public:
+public:
   void add(const ckpt::EpochFigures& epoch);
 
   // Of the last 100 epochs, 0 when there is none.
@@ -20,7 +20,7 @@ class Figures {
   const ckpt::EpochFigures& last() const { return last_; }
   std::uint64_t epochs_total() const { return epochs_total_; }
 
- private:
+private:
   std::deque<std::uint32_t> pauses_us_;
   ckpt::EpochFigures last_;
   std::uint64_t previous_wall_clock_ns_ = 0;

@@ -39,7 +39,8 @@ void Housekeeper::thin(const std::string& machine, const Policy& policy) {
   if (numbers.empty()) return;
   auto removed = daemon_.store().remove(machine, numbers);
   // busy: one was pinned meanwhile; the next round does without it.
-  if (!removed.ok() && removed.error().code != ckpt::Code::busy) log_line(machine + ": retention: " + removed.error().message());
+  if (!removed.ok() && removed.error().code != ckpt::Code::busy)
+    log_line(machine + ": retention: " + removed.error().message());
 }
 
 void Housekeeper::collect() {

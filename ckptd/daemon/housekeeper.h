@@ -9,11 +9,11 @@ namespace ckptd {
 
 // Lets go what retention no longer keeps and gives its space back, behind the captures, at low priority.
 class Housekeeper {
- public:
+public:
   explicit Housekeeper(Daemon& daemon);
   ~Housekeeper();
 
- private:
+private:
   void run();
   void thin(const std::string& machine, const Policy& policy);
   void collect();

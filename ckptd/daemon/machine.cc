@@ -39,7 +39,8 @@ Machine::Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Js
       hooks_(std::move(hooks)),
       config_(std::move(config)),
       policy_(std::move(policy)) {
-  if (auto kept = store_.checkpoints(name_); kept.ok() && !kept->empty()) status_.newest_wall_clock_ns = kept->back().wall_clock_ns;
+  if (auto kept = store_.checkpoints(name_); kept.ok() && !kept->empty())
+    status_.newest_wall_clock_ns = kept->back().wall_clock_ns;
 }
 
 Machine::~Machine() { stop(); }
@@ -56,7 +57,9 @@ ckpt::Status Machine::start() {
   wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_) return ckpt::system_error(errno, "eventfd");
   damaged_ = store_.stats().damaged;
-  if (damaged_) set_state("store damaged", "the store's journal is damaged: checkpoints can be read and restored, nothing is written");
+  if (damaged_)
+    set_state("store damaged",
+              "the store's journal is damaged: checkpoints can be read and restored, nothing is written");
   thread_ = std::thread([this] { run(); });
   return {};
 }
@@ -122,20 +125,27 @@ void Machine::accept_one() {
   }
   ckpt::StreamReceiver::Events events;
   events.hello = [this, &connection](const ckpt::StreamHello& hello) { return on_hello(connection, hello); };
-  events.committed = [this](const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) { on_committed(info, figures); };
-  events.state = [this](ckpt::CaptureState state, std::uint64_t remaining, const std::string& reason) { on_state(state, remaining, reason); };
+  events.committed = [this](const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
+    on_committed(info, figures);
+  };
+  events.state = [this](ckpt::CaptureState state, std::uint64_t remaining, const std::string& reason) {
+    on_state(state, remaining, reason);
+  };
   connection.receiver = ckpt::StreamReceiver::create(store_, std::move(options), std::move(events));
 }
 
 ckpt::Status Machine::on_hello(Connection& connection, const ckpt::StreamHello& hello) {
   if (active_)
-    return make_error(Code::refused, "a machine named '" + name_ + "' is connected already: give this one a name of its own, or stop the other");
+    return make_error(Code::refused, "a machine named '" + name_ +
+                                         "' is connected already: give this one a name of its own, or stop the other");
   auto machines = store_.machines();
-  auto known = std::find_if(machines.begin(), machines.end(), [&](const ckpt::MachineInfo& info) { return info.name == name_; });
+  auto known =
+      std::find_if(machines.begin(), machines.end(), [&](const ckpt::MachineInfo& info) { return info.name == name_; });
   if (known == machines.end()) {
     CKPT_TRY(store_.add_machine(name_, hello.uuid));
   } else if (known->uuid != hello.uuid && !zero(known->uuid) && !zero(hello.uuid)) {
-    return make_error(Code::refused, "'" + name_ + "' is in the store with UUID " + hex(known->uuid) + ", this machine has " + hex(hello.uuid) +
+    return make_error(Code::refused, "'" + name_ + "' is in the store with UUID " + hex(known->uuid) +
+                                         ", this machine has " + hex(hello.uuid) +
                                          ": give it another name, or 'ckptctl forget " + name_ + "' first");
   }
   active_ = &connection;
@@ -156,7 +166,8 @@ ckpt::Status Machine::on_hello(Connection& connection, const ckpt::StreamHello& 
 
 void Machine::on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
   std::lock_guard lock(mutex_);
-  if (status_.figures.epochs_total() == 0) log_line(name_ + ": first checkpoint of this run is durable: " + name_ + "@" + std::to_string(info.id.number));
+  if (status_.figures.epochs_total() == 0)
+    log_line(name_ + ": first checkpoint of this run is durable: " + name_ + "@" + std::to_string(info.id.number));
   status_.figures.add(figures);
   status_.newest_wall_clock_ns = info.wall_clock_ns;
   status_.remaining_bytes = 0;
@@ -174,8 +185,12 @@ void Machine::on_state(ckpt::CaptureState state, std::uint64_t remaining_bytes, 
     status_.remaining_bytes = remaining_bytes;
   }
   switch (state) {
-    case ckpt::CaptureState::copying: set_state("copying", reason); break;
-    case ckpt::CaptureState::capturing: set_state("capturing", reason); break;
+    case ckpt::CaptureState::copying:
+      set_state("copying", reason);
+      break;
+    case ckpt::CaptureState::capturing:
+      set_state("capturing", reason);
+      break;
     case ckpt::CaptureState::suspended:
       set_state("suspended", reason);
       log_line(name_ + ": capture is suspended: " + reason);
@@ -202,21 +217,26 @@ void Machine::send_output(Connection& connection) {
   auto& output = connection.receiver->output();
   if (output.empty() || connection.over) return;
   ssize_t put = ::send(connection.fd.get(), output.data(), output.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-  if (put > 0) output.erase(output.begin(), output.begin() + put);
-  else if (errno != EAGAIN && errno != EINTR) end(connection, make_error(Code::unavailable, "QEMU has closed the connection"));
+  if (put > 0)
+    output.erase(output.begin(), output.begin() + put);
+  else if (errno != EAGAIN && errno != EINTR)
+    end(connection, make_error(Code::unavailable, "QEMU has closed the connection"));
 }
 
 void Machine::check_stall(Connection& connection) {
-  bool within = connection.receiver->missing_bytes() > 0 || !connection.greeted || !connection.receiver->output().empty();
+  bool within =
+      connection.receiver->missing_bytes() > 0 || !connection.greeted || !connection.receiver->output().empty();
   if (connection.over || !within || monotonic_ms() - connection.last_bytes_ms < stall_limit_ms) return;
-  end(connection, make_error(Code::protocol, "the client has stalled for 30 s inside a message: the connection is cut"));
+  end(connection,
+      make_error(Code::protocol, "the client has stalled for 30 s inside a message: the connection is cut"));
 }
 
 void Machine::pace() {
   if (!active_ || active_->over) return;
   std::int64_t now_ms = monotonic_ms();
   std::lock_guard lock(mutex_);
-  bool wanted = std::any_of(requests_.begin(), requests_.end(), [](const Request* request) { return request->epoch == 0 && !request->done; });
+  bool wanted = std::any_of(requests_.begin(), requests_.end(),
+                            [](const Request* request) { return request->epoch == 0 && !request->done; });
   next_take_ms_ = std::min(next_take_ms_, now_ms + policy_.interval_ms);
   if (now_ms < next_take_ms_ && !wanted) return;
   std::uint64_t epoch = active_->receiver->open_epoch();
@@ -224,7 +244,8 @@ void Machine::pace() {
   for (auto* request : requests_)
     if (request->epoch == 0) request->epoch = epoch;
   // The rhythm is kept when the last epoch was in time; when it was late, the interval has stretched and starts anew.
-  next_take_ms_ = std::max(next_take_ms_ + policy_.interval_ms, now_ms + std::min<std::int64_t>(policy_.interval_ms, 25));
+  next_take_ms_ =
+      std::max(next_take_ms_ + policy_.interval_ms, now_ms + std::min<std::int64_t>(policy_.interval_ms, 25));
 }
 
 void Machine::end(Connection& connection, const ckpt::Error& error) {
@@ -242,7 +263,8 @@ void Machine::end(Connection& connection, const ckpt::Error& error) {
     status_.connected = false;
     if (error.code != Code::unavailable) ++status_.failures;
   }
-  fail_requests(make_error(Code::unavailable, "the connection of '" + name_ + "' ended before the checkpoint was durable: " + error.message()));
+  fail_requests(make_error(Code::unavailable, "the connection of '" + name_ +
+                                                  "' ended before the checkpoint was durable: " + error.message()));
   set_state("waiting", error.code == Code::unavailable ? "" : error.message());
   if (error.code == Code::no_space) enter_full(error);
   if (error.code == Code::io && hooks_.store_failed) hooks_.store_failed(error.message());
@@ -251,8 +273,10 @@ void Machine::end(Connection& connection, const ckpt::Error& error) {
 void Machine::enter_full(const ckpt::Error& error) {
   full_until_ms_ = monotonic_ms() + full_retry_ms;
   full_free_bytes_ = store_.stats().free_bytes;
-  set_state("store full", "the store's disk is full: older checkpoints are whole; free space or remove checkpoints, capture resumes alone (" +
-                              error.message() + ")");
+  set_state("store full",
+            "the store's disk is full: older checkpoints are whole; free space or remove checkpoints, capture resumes "
+            "alone (" +
+                error.message() + ")");
   log_line(name_ + ": the store is full, capture has stopped");
   if (hooks_.store_full) hooks_.store_full();
 }
@@ -291,13 +315,15 @@ ckpt::Result<ckpt::CheckpointInfo> Machine::take_now(std::uint64_t time_limit_ms
   Request request;
   std::unique_lock lock(mutex_);
   if (!status_.connected)
-    return make_error(Code::unavailable, "'" + name_ + "' is not connected (" + status_.state + "): is its QEMU running?");
+    return make_error(Code::unavailable,
+                      "'" + name_ + "' is not connected (" + status_.state + "): is its QEMU running?");
   requests_.push_back(&request);
   wake();
   changed_.wait_for(lock, std::chrono::milliseconds(time_limit_ms), [&] { return request.done; });
   requests_.remove(&request);
   if (!request.done)
-    return make_error(Code::unavailable, "no checkpoint of '" + name_ + "' within " + format_duration_ms(time_limit_ms) + " (" + status_.state + ")");
+    return make_error(Code::unavailable, "no checkpoint of '" + name_ + "' within " +
+                                             format_duration_ms(time_limit_ms) + " (" + status_.state + ")");
   if (request.error) return *request.error;
   return request.checkpoint;
 }

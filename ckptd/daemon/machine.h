@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// One protected machine: its stream socket, the connection of its QEMU, and the pace of its checkpoints. One thread each.
+// One protected machine: its stream socket, the connection of its QEMU, and the pace of its checkpoints. One thread
+// each.
 #pragma once
 
 #include <atomic>
@@ -36,9 +37,9 @@ struct MachineStatus {
 };
 
 class Machine {
- public:
+public:
   struct Hooks {
-    std::function<void()> store_full;               // room is wanted
+    std::function<void()> store_full;                      // room is wanted
     std::function<void(const std::string&)> store_failed;  // it refuses writes until it is opened again
   };
 
@@ -63,7 +64,7 @@ class Machine {
   // Takes a checkpoint as soon as possible and waits until it is durable. unavailable: not connected, or not in time.
   ckpt::Result<ckpt::CheckpointInfo> take_now(std::uint64_t time_limit_ms);
 
- private:
+private:
   struct Connection {
     Fd fd;
     std::unique_ptr<ckpt::StreamReceiver> receiver;

@@ -23,7 +23,7 @@ namespace {
 
 // Waits for SIGINT and SIGTERM in a thread of its own, so that no other is interrupted.
 class Signals {
- public:
+public:
   explicit Signals(Daemon& daemon) : daemon_(daemon) {
     thread_ = std::thread([this] {
       sigset_t set = wanted();
@@ -43,7 +43,7 @@ class Signals {
     return set;
   }
 
- private:
+private:
   Daemon& daemon_;
   std::thread thread_;
 };
@@ -64,7 +64,8 @@ ckpt::Result<bool> serve(Daemon::Options options) {
       daemon->stop_machines();
       return started.error();
     }
-    log_line("ckptd " CKPT_VERSION " serves " + daemon->options().store_path + " at " + daemon->run_dir().control_socket());
+    log_line("ckptd " CKPT_VERSION " serves " + daemon->options().store_path + " at " +
+             daemon->run_dir().control_socket());
     restart = daemon->wait_for_stop();
     daemon->stop_machines();
   }
@@ -76,10 +77,17 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", std::string("ckptd " CKPT_VERSION));
   Daemon::Options options;
   std::string interval = "1s", retention;
-  app.add_option("--store", options.store_path, "Directory of the store; made when it is not there")->type_name("DIR")->required();
-  app.add_option("--run-dir", options.run_dir.path, "Directory of sockets and of restores in progress")->type_name("DIR")->capture_default_str();
-  app.add_option("--interval", interval, "Time between checkpoints, for machines without one of their own")->type_name("TIME")->capture_default_str();
-  app.add_option("--retention", retention, "What is kept, for machines without a rule of their own: EVERY:FOR,...")->type_name("RULES");
+  app.add_option("--store", options.store_path, "Directory of the store; made when it is not there")
+      ->type_name("DIR")
+      ->required();
+  app.add_option("--run-dir", options.run_dir.path, "Directory of sockets and of restores in progress")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app.add_option("--interval", interval, "Time between checkpoints, for machines without one of their own")
+      ->type_name("TIME")
+      ->capture_default_str();
+  app.add_option("--retention", retention, "What is kept, for machines without a rule of their own: EVERY:FOR,...")
+      ->type_name("RULES");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -35,18 +35,23 @@ ckpt::Result<std::map<std::string, Record>> Records::load(std::vector<std::strin
     std::string machine = file.substr(0, file.size() - suffix.size());
     if (!check_machine_name(machine).ok()) continue;
     auto record = read_record(entry.path());
-    if (record.ok()) records.emplace(machine, record.take());
-    else complaints.push_back(record.error().context);
+    if (record.ok())
+      records.emplace(machine, record.take());
+    else
+      complaints.push_back(record.error().context);
   }
   if (error) return ckpt::system_error(error.value(), directory_);
   return records;
 }
 
 ckpt::Status Records::save(const std::string& machine, const Record& record) const {
-  return write_json_file(directory_ + "/" + machine + std::string(suffix),
-                         {{"config", record.config}, {"policy", policy_to_json(record.policy)}, {"protected", record.is_protected}}, true);
+  return write_json_file(
+      directory_ + "/" + machine + std::string(suffix),
+      {{"config", record.config}, {"policy", policy_to_json(record.policy)}, {"protected", record.is_protected}}, true);
 }
 
-void Records::remove(const std::string& machine) const { ::unlink((directory_ + "/" + machine + std::string(suffix)).c_str()); }
+void Records::remove(const std::string& machine) const {
+  ::unlink((directory_ + "/" + machine + std::string(suffix)).c_str());
+}
 
 }  // namespace ckptd

@@ -18,7 +18,7 @@ struct Record {
 
 // STORE/machines/NAME.json, one file a machine.
 class Records {
- public:
+public:
   explicit Records(const std::string& store_path) : directory_(store_path + "/machines") {}
 
   // Files that cannot be read are named in `complaints` and left alone.
@@ -26,7 +26,7 @@ class Records {
   ckpt::Status save(const std::string& machine, const Record& record) const;
   void remove(const std::string& machine) const;
 
- private:
+private:
   std::string directory_;
 };
 

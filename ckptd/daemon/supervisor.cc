@@ -25,7 +25,9 @@ constexpr std::int64_t query_interval_ms = 500;
 constexpr std::int64_t backoff_first_ms = 100;
 constexpr std::int64_t backoff_largest_ms = 5'000;
 
-bool under_way(const RestoreState& state) { return state.phase == "starting" || state.phase == "running" || state.phase == "streaming"; }
+bool under_way(const RestoreState& state) {
+  return state.phase == "starting" || state.phase == "running" || state.phase == "streaming";
+}
 
 std::vector<std::string> directories_in(const std::string& path) {
   std::vector<std::string> found;
@@ -44,8 +46,11 @@ void remove_server_socket(const RestoredDisk& disk) {
 Json restore_json(const RestoreState& state) {
   Json disks = Json::array();
   for (const auto& disk : state.disks)
-    disks.push_back({{"name", disk.name}, {"overlay", disk.overlay}, {"local", disk.local}, {"streaming", disk.streaming}});
-  auto since_begin_ms = [&](std::uint64_t instant_ns) { return instant_ns > state.begun_ns ? Json((instant_ns - state.begun_ns) / 1'000'000) : Json(); };
+    disks.push_back(
+        {{"name", disk.name}, {"overlay", disk.overlay}, {"local", disk.local}, {"streaming", disk.streaming}});
+  auto since_begin_ms = [&](std::uint64_t instant_ns) {
+    return instant_ns > state.begun_ns ? Json((instant_ns - state.begun_ns) / 1'000'000) : Json();
+  };
   return {{"name", state.name},
           {"source", state.source},
           {"mode", state.mode},
@@ -84,7 +89,8 @@ void Supervisor::step(const std::string& directory) {
   std::lock_guard lock(mutex_);
   auto state = load_restore(directory);
   if (!state.ok()) {
-    if (state.error().code != Code::not_found && may_start("complaint " + directory)) log_line("left alone: " + state.error().message());
+    if (state.error().code != Code::not_found && may_start("complaint " + directory))
+      log_line("left alone: " + state.error().message());
     return;
   }
   if (!tend(*state, directory)) return;
@@ -141,7 +147,8 @@ bool Supervisor::tend_servers(RestoreState& state, const std::string& directory)
       log_line(state.name + ": nbdkit of disk " + disk.name + " cannot be started again: " + server.error().message());
       continue;
     }
-    log_line(state.name + ": nbdkit of disk " + disk.name + " has died; a new one takes over as process " + std::to_string(server->pid));
+    log_line(state.name + ": nbdkit of disk " + disk.name + " has died; a new one takes over as process " +
+             std::to_string(server->pid));
     disk.server = *server;
     changed = true;
   }
@@ -149,12 +156,14 @@ bool Supervisor::tend_servers(RestoreState& state, const std::string& directory)
 }
 
 bool Supervisor::all_local(RestoreState& state) {
-  if (!std::all_of(state.disks.begin(), state.disks.end(), [](const RestoredDisk& disk) { return disk.local; })) return false;
+  if (!std::all_of(state.disks.begin(), state.disks.end(), [](const RestoredDisk& disk) { return disk.local; }))
+    return false;
   state.phase = "local";
   state.reason.clear();
   state.local_ns = wall_clock_ns();
   unpin(state);
-  log_line(state.name + ": all is local, " + format_duration_ms((state.local_ns - state.begun_ns) / 1'000'000) + " after the restore began");
+  log_line(state.name + ": all is local, " + format_duration_ms((state.local_ns - state.begun_ns) / 1'000'000) +
+           " after the restore began");
   return true;
 }
 
@@ -238,7 +247,8 @@ ckpt::Status Supervisor::check_free(const std::string& machine) {
   auto state = load_restore(daemon_.run_dir().restore(machine));
   if (!state.ok() || !under_way(*state)) return {};
   if (state->phase == "starting" && !alive(state->starter)) return {};
-  return make_error(Code::busy, "a restore onto '" + machine + "' is under way (" + state->phase + "): see 'ckptctl restores', or use --as NEWNAME");
+  return make_error(Code::busy, "a restore onto '" + machine + "' is under way (" + state->phase +
+                                    "): see 'ckptctl restores', or use --as NEWNAME");
 }
 
 ckpt::Status Supervisor::finish(const std::string& machine) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Watches restores from the moment their guest runs: replaces agents and disk servers that die, brings the disks home, and
-// ends what is over. All it knows lies in RUN_DIR/restore, so it goes on where an earlier ckptd was.
+// Watches restores from the moment their guest runs: replaces agents and disk servers that die, brings the disks home,
+// and ends what is over. All it knows lies in RUN_DIR/restore, so it goes on where an earlier ckptd was.
 #pragma once
 
 #include <map>
@@ -16,7 +16,7 @@
 namespace ckptd {
 
 class Supervisor {
- public:
+public:
   explicit Supervisor(Daemon& daemon);
   ~Supervisor();
 
@@ -26,7 +26,7 @@ class Supervisor {
   ckpt::Status check_free(const std::string& machine);
   ckpt::Status finish(const std::string& machine);
 
- private:
+private:
   struct Backoff {
     std::int64_t not_before_ms = 0;
     std::int64_t wait_ms = 0;

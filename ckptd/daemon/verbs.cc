@@ -32,7 +32,8 @@ ckpt::Result<Json> Verbs::handle(const Json& request, const Reply& reply) {
   CKPT_ASSIGN(std::string verb, required_string(request, "verb"));
   auto it = table().find(verb);
   if (it == table().end())
-    return ckpt::make_error(ckpt::Code::invalid, "unknown verb '" + verb.substr(0, 64) + "': is ckptctl newer than this ckptd (" CKPT_VERSION ")?");
+    return ckpt::make_error(ckpt::Code::invalid, "unknown verb '" + verb.substr(0, 64) +
+                                                     "': is ckptctl newer than this ckptd (" CKPT_VERSION ")?");
   return (this->*it->second)(request, reply);
 }
 

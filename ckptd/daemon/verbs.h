@@ -11,7 +11,7 @@ namespace ckptd {
 
 // What each verb of doc/control_protocol.md does.
 class Verbs {
- public:
+public:
   struct Reply {
     std::function<bool(Json)> more;  // sends an answer before the last; false: the client has gone
     std::function<bool()> gone;
@@ -21,7 +21,7 @@ class Verbs {
 
   ckpt::Result<Json> handle(const Json& request, const Reply& reply);
 
- private:
+private:
   using Handler = ckpt::Result<Json> (Verbs::*)(const Json&, const Reply&);
   static const std::map<std::string, Handler>& table();
 

@@ -31,7 +31,8 @@ Json object_or_null(const Json& request, const char* key) {
 
 ckpt::Result<std::string> holder_of(const Json& request) {
   CKPT_ASSIGN(std::string holder, string_field(request, "holder", "admin"));
-  if (holder.empty() || holder.size() > holder_limit_bytes) return make_error(Code::invalid, "a pin's holder has 1 to 128 bytes");
+  if (holder.empty() || holder.size() > holder_limit_bytes)
+    return make_error(Code::invalid, "a pin's holder has 1 to 128 bytes");
   return holder;
 }
 
@@ -45,7 +46,8 @@ ckpt::Result<Json> Verbs::checkpoint(const Json& request, const Reply&) {
   if (!point_name.empty()) {
     CKPT_TRY(check_point_name(point_name));
     if (auto taken = daemon_.resolve(machine_name, point_name); taken.ok() && taken->name == point_name)
-      return make_error(Code::exists, spoken(taken->id) + " is named '" + point_name + "' already: choose another name or remove that one");
+      return make_error(Code::exists, spoken(taken->id) + " is named '" + point_name +
+                                          "' already: choose another name or remove that one");
   }
   auto machine = daemon_.machine(machine_name);
   if (!machine) return make_error(Code::not_found, "'" + machine_name + "' is not protected: see 'ckptctl status'");
@@ -62,7 +64,8 @@ ckpt::Result<Json> Verbs::name(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string given, string_field(request, "name"));
   if (!given.empty()) {
     CKPT_TRY(check_point_name(given));
-    if (auto taken = daemon_.resolve(info.id.machine, given); taken.ok() && taken->name == given && taken->id.number != info.id.number)
+    if (auto taken = daemon_.resolve(info.id.machine, given);
+        taken.ok() && taken->name == given && taken->id.number != info.id.number)
       return make_error(Code::exists, spoken(taken->id) + " is named '" + given + "' already");
   }
   CKPT_TRY(daemon_.store().name(info.id, given));
@@ -133,11 +136,13 @@ ckpt::Status Verbs::write_device_state(const ckpt::CheckpointId& id, const std::
   for (std::size_t i = 0; i < reader->objects().size(); ++i) {
     const auto& object = reader->objects()[i];
     if (object.object_class != ckpt::ObjectClass::device_state) continue;
-    if (object.size_bytes > device_state_limit_bytes) return make_error(Code::limit, "the device state is larger than 64 MiB");
+    if (object.size_bytes > device_state_limit_bytes)
+      return make_error(Code::limit, "the device state is larger than 64 MiB");
     std::vector<std::uint8_t> bytes(object.size_bytes);
     CKPT_TRY(reader->read(i, 0, bytes));
     Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!fd || ::write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) return ckpt::system_error(errno, path);
+    if (!fd || ::write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
+      return ckpt::system_error(errno, path);
     return {};
   }
   return make_error(Code::corrupt, spoken(id) + " holds no device state");

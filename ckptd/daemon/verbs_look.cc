@@ -23,19 +23,26 @@ constexpr std::size_t config_limit_bytes = json_line_limit_bytes;
 
 const char* class_name(ckpt::ObjectClass object_class) {
   switch (object_class) {
-    case ckpt::ObjectClass::ram: return "ram";
-    case ckpt::ObjectClass::disk: return "disk";
-    case ckpt::ObjectClass::device_state: return "device_state";
-    case ckpt::ObjectClass::config: return "config";
+    case ckpt::ObjectClass::ram:
+      return "ram";
+    case ckpt::ObjectClass::disk:
+      return "disk";
+    case ckpt::ObjectClass::device_state:
+      return "device_state";
+    case ckpt::ObjectClass::config:
+      return "config";
   }
   return "unknown";
 }
 
 const char* run_state_name(ckpt::RunState state) {
   switch (state) {
-    case ckpt::RunState::running: return "running";
-    case ckpt::RunState::paused: return "paused";
-    case ckpt::RunState::other: return "other";
+    case ckpt::RunState::running:
+      return "running";
+    case ckpt::RunState::paused:
+      return "paused";
+    case ckpt::RunState::other:
+      return "other";
   }
   return "other";
 }
@@ -45,7 +52,8 @@ ckpt::Result<Json> read_config(ckpt::CheckpointReader& reader) {
   for (std::size_t i = 0; i < reader.objects().size(); ++i) {
     const auto& object = reader.objects()[i];
     if (object.object_class != ckpt::ObjectClass::config || object.size_bytes == 0) continue;
-    if (object.size_bytes > config_limit_bytes) return make_error(Code::limit, "the checkpoint's configuration is larger than 1 MiB");
+    if (object.size_bytes > config_limit_bytes)
+      return make_error(Code::limit, "the checkpoint's configuration is larger than 1 MiB");
     std::string text(object.size_bytes, '\0');
     CKPT_TRY(reader.read(i, 0, {reinterpret_cast<std::uint8_t*>(text.data()), text.size()}));
     return parse_object(text);
@@ -56,22 +64,25 @@ ckpt::Result<Json> read_config(ckpt::CheckpointReader& reader) {
 }  // namespace
 
 Json checkpoint_json(const ckpt::CheckpointInfo& info) {
-  return {{"machine", info.id.machine},
-          {"number", info.id.number},
-          {"parent", info.parent.number ? Json(info.parent.machine + "@" + std::to_string(info.parent.number)) : Json()},
-          {"wall_clock_ns", info.wall_clock_ns},
-          {"name", info.name},
-          {"pins", info.pins},
-          {"application_consistent", info.application_consistent},
-          {"data_bytes", info.data_bytes},
-          {"stored_bytes", info.stored_bytes}};
+  return {
+      {"machine", info.id.machine},
+      {"number", info.id.number},
+      {"parent", info.parent.number ? Json(info.parent.machine + "@" + std::to_string(info.parent.number)) : Json()},
+      {"wall_clock_ns", info.wall_clock_ns},
+      {"name", info.name},
+      {"pins", info.pins},
+      {"application_consistent", info.application_consistent},
+      {"data_bytes", info.data_bytes},
+      {"stored_bytes", info.stored_bytes}};
 }
 
 Json Verbs::machine_json(const std::string& name) {
   MachineStatus status;
   auto machine = daemon_.machine(name);
-  if (machine) status = machine->status();
-  else status.state = "not protected";
+  if (machine)
+    status = machine->status();
+  else
+    status.state = "not protected";
   auto records = daemon_.records();
   auto record = records.find(name);
   Policy policy = record == records.end() ? Policy{} : record->second.policy;
@@ -110,14 +121,10 @@ Json Verbs::machine_json(const std::string& name) {
 
 Json Verbs::store_json() {
   auto stats = daemon_.store().stats();
-  return {{"path", daemon_.options().store_path},
-          {"segments", stats.segments},
-          {"stored_bytes", stats.stored_bytes},
-          {"live_bytes", stats.live_bytes},
-          {"journal_bytes", stats.journal_bytes},
-          {"checkpoints", stats.checkpoints},
-          {"free_bytes", stats.free_bytes},
-          {"damaged", stats.damaged}};
+  return {{"path", daemon_.options().store_path}, {"segments", stats.segments},
+          {"stored_bytes", stats.stored_bytes},   {"live_bytes", stats.live_bytes},
+          {"journal_bytes", stats.journal_bytes}, {"checkpoints", stats.checkpoints},
+          {"free_bytes", stats.free_bytes},       {"damaged", stats.damaged}};
 }
 
 ckpt::Result<Json> Verbs::overview(const std::string& machine) {
@@ -129,7 +136,10 @@ ckpt::Result<Json> Verbs::overview(const std::string& machine) {
   }
   Json machines = Json::array();
   for (const auto& name : names) machines.push_back(machine_json(name));
-  return Json{{"store", store_json()}, {"machines", machines}, {"restores", supervisor_.list(machine)}, {"now_ns", wall_clock_ns()}};
+  return Json{{"store", store_json()},
+              {"machines", machines},
+              {"restores", supervisor_.list(machine)},
+              {"now_ns", wall_clock_ns()}};
 }
 
 ckpt::Result<Json> Verbs::hello(const Json&, const Reply&) {
@@ -224,7 +234,8 @@ ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
     ids.push_back(info.id);
   } else if (!machine.empty()) {
     auto kept = daemon_.store().checkpoints(machine);
-    if (!kept.ok()) return make_error(kept.error().code, "no machine named '" + machine + "' has checkpoints: see 'ckptctl status'");
+    if (!kept.ok())
+      return make_error(kept.error().code, "no machine named '" + machine + "' has checkpoints: see 'ckptctl status'");
     for (const auto& info : *kept) ids.push_back(info.id);
     if (ids.empty()) return Json{{"damage", Json::array()}, {"checkpoints", 0}};
   }

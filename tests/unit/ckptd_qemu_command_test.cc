@@ -25,16 +25,20 @@ std::string refusal(const Words& argv) {
   return command.ok() ? "" : command.error().context;
 }
 
-bool contains(const Words& words, const std::string& word) { return std::find(words.begin(), words.end(), word) != words.end(); }
+bool contains(const Words& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
 
 TEST(QemuCommand, LeavesWhatItDoesNotTouch) {
   Words argv = {"qemu", "-m", "512", "-nographic", "-append", "root=/dev/vda -drive x", "--device", "e1000,mac=1"};
-  EXPECT_EQ(join(parsed(argv).argv(), " "), "qemu -m 512 -nographic -append root=/dev/vda -drive x -device e1000,mac=1");
+  EXPECT_EQ(join(parsed(argv).argv(), " "),
+            "qemu -m 512 -nographic -append root=/dev/vda -drive x -device e1000,mac=1");
 }
 
 TEST(QemuCommand, GivesDrivesNamesThatStay) {
-  auto command = parsed({"qemu", "-hda", "/a.img", "-drive", "file=/b,,c.qcow2,format=qcow2,if=virtio", "-drive", "file=/d,id=data,if=none",
-                         "-cdrom", "/cd.iso", "-drive", "if=none,id=empty,media=cdrom", "/first.img"});
+  auto command =
+      parsed({"qemu", "-hda", "/a.img", "-drive", "file=/b,,c.qcow2,format=qcow2,if=virtio", "-drive",
+              "file=/d,id=data,if=none", "-cdrom", "/cd.iso", "-drive", "if=none,id=empty,media=cdrom", "/first.img"});
   ASSERT_EQ(command.disks().size(), 5u);
   EXPECT_EQ(command.disks()[0].name, "disk0");
   EXPECT_EQ(command.disks()[1].name, "disk1");
@@ -55,9 +59,11 @@ TEST(QemuCommand, ReplacesADrive) {
 }
 
 TEST(QemuCommand, ReplacesABlockdevWithWhatLiesBelow) {
-  auto command = parsed({"qemu", "-blockdev", "driver=file,node-name=f0,filename=/a.qcow2,aio=native", "-blockdev",
-                         "driver=qcow2,node-name=n0,file=f0,discard=unmap,cache.direct=on,l2-cache-size=1M", "-device", "virtio-blk-pci,drive=n0,id=v0",
-                         "-device", "scsi-hd,drive=n1", "-blockdev", R"({"driver":"raw","node-name":"n1","read-only":false,"file":{"driver":"file","filename":"/b.img"}})"});
+  auto command =
+      parsed({"qemu", "-blockdev", "driver=file,node-name=f0,filename=/a.qcow2,aio=native", "-blockdev",
+              "driver=qcow2,node-name=n0,file=f0,discard=unmap,cache.direct=on,l2-cache-size=1M", "-device",
+              "virtio-blk-pci,drive=n0,id=v0", "-device", "scsi-hd,drive=n1", "-blockdev",
+              R"({"driver":"raw","node-name":"n1","read-only":false,"file":{"driver":"file","filename":"/b.img"}})"});
   ASSERT_EQ(command.disks().size(), 2u);
   EXPECT_EQ(command.disks()[0].name, "v0");
   EXPECT_EQ(command.disks()[0].file, "/a.qcow2");
@@ -67,26 +73,38 @@ TEST(QemuCommand, ReplacesABlockdevWithWhatLiesBelow) {
   ASSERT_TRUE(command.replace_disk("blockdev0", "/o1").ok());
   auto argv = command.argv();
   EXPECT_EQ(std::count(argv.begin(), argv.end(), "-blockdev"), 2);
-  EXPECT_TRUE(contains(argv, "node-name=n0,discard=unmap,cache.direct=on,driver=qcow2,file.driver=file,file.filename=/o0")) << join(argv, " ");
-  EXPECT_TRUE(contains(argv, R"({"driver":"qcow2","file":{"driver":"file","filename":"/o1"},"node-name":"n1","read-only":false})")) << join(argv, " ");
+  EXPECT_TRUE(
+      contains(argv, "node-name=n0,discard=unmap,cache.direct=on,driver=qcow2,file.driver=file,file.filename=/o0"))
+      << join(argv, " ");
+  EXPECT_TRUE(contains(
+      argv, R"({"driver":"qcow2","file":{"driver":"file","filename":"/o1"},"node-name":"n1","read-only":false})"))
+      << join(argv, " ");
 }
 
 TEST(QemuCommand, RefusesWhatItCouldNotBuildAgain) {
   EXPECT_NE(refusal({}).find("no QEMU command line"), std::string::npos);
   EXPECT_NE(refusal({"qemu", "-m"}).find("lacks its value"), std::string::npos);
-  for (const char* option : {"-snapshot", "-daemonize", "-preconfig"}) EXPECT_NE(refusal({"qemu", option}).find(option), std::string::npos);
-  for (const char* option : {"-incoming", "-loadvm", "-readconfig"}) EXPECT_NE(refusal({"qemu", option, "x"}).find(option), std::string::npos);
-  EXPECT_NE(refusal({"qemu", "-object", "checkpoint-stream,id=c,path=/x"}).find("ckptctl adds itself"), std::string::npos);
+  for (const char* option : {"-snapshot", "-daemonize", "-preconfig"})
+    EXPECT_NE(refusal({"qemu", option}).find(option), std::string::npos);
+  for (const char* option : {"-incoming", "-loadvm", "-readconfig"})
+    EXPECT_NE(refusal({"qemu", option, "x"}).find(option), std::string::npos);
+  EXPECT_NE(refusal({"qemu", "-object", "checkpoint-stream,id=c,path=/x"}).find("ckptctl adds itself"),
+            std::string::npos);
   EXPECT_NE(refusal({"qemu", "-drive", "file=/a,snapshot=on"}).find("snapshot=on"), std::string::npos);
   EXPECT_NE(refusal({"qemu", "-drive", "file=/a,id=x", "-drive", "file=/b,id=x"}).find("two disks"), std::string::npos);
-  EXPECT_NE(refusal({"qemu", "-blockdev", "driver=throttle,node-name=t,file=f", "-device", "ide-hd,drive=t"}).find("throttle"), std::string::npos);
-  EXPECT_NE(refusal({"qemu", "-blockdev", "driver=raw,node-name=t,file=f", "-device", "ide-hd,drive=t"}).find("no -blockdev has"), std::string::npos);
+  EXPECT_NE(refusal({"qemu", "-blockdev", "driver=throttle,node-name=t,file=f", "-device", "ide-hd,drive=t"})
+                .find("throttle"),
+            std::string::npos);
+  EXPECT_NE(refusal({"qemu", "-blockdev", "driver=raw,node-name=t,file=f", "-device", "ide-hd,drive=t"})
+                .find("no -blockdev has"),
+            std::string::npos);
   EXPECT_NE(refusal({"qemu", "-device", "{\"driver\":"}).find("not JSON"), std::string::npos);
 }
 
 TEST(QemuCommand, FindsTheGuestAgentAndRenewsTheGenerationId) {
-  auto command = parsed({"qemu", "-chardev", "socket,path=/ga.sock,server=on,wait=off,id=ga", "-device", "virtserialport,chardev=ga,name=org.qemu.guest_agent.0",
-                         "-device", "vmgenid,guid=324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87,id=g"});
+  auto command = parsed({"qemu", "-chardev", "socket,path=/ga.sock,server=on,wait=off,id=ga", "-device",
+                         "virtserialport,chardev=ga,name=org.qemu.guest_agent.0", "-device",
+                         "vmgenid,guid=324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87,id=g"});
   EXPECT_EQ(command.guest_agent_socket(), "/ga.sock");
   command.renew_generation_id();
   EXPECT_TRUE(contains(command.argv(), "vmgenid,guid=auto,id=g"));

@@ -68,7 +68,8 @@ TEST(Text, DurationsAndSizes) {
   EXPECT_EQ(*parse_duration_ms("50ms"), 50u);
   EXPECT_EQ(*parse_duration_ms("2.5s"), 2500u);
   EXPECT_EQ(*parse_duration_ms("1h"), 3'600'000u);
-  for (const char* bad : {"", "s", "-1s", "1 s", "1x", "nan", "1e3", "99999999999999999d"}) EXPECT_FALSE(parse_duration_ms(bad).ok()) << bad;
+  for (const char* bad : {"", "s", "-1s", "1 s", "1x", "nan", "1e3", "99999999999999999d"})
+    EXPECT_FALSE(parse_duration_ms(bad).ok()) << bad;
   EXPECT_EQ(*parse_size("1.5K"), 1536u);
   EXPECT_EQ(*parse_size("10M"), 10u << 20);
   EXPECT_FALSE(parse_size("M").ok());
@@ -81,9 +82,11 @@ TEST(Policy, RoundTripsAndChecksItsBounds) {
   auto again = policy_from_json(policy_to_json(policy), Policy{1, {}});
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(format_retention(*again), "all:1m,10s:10m,1m:1d,1h:7d,1d:90d");
-  EXPECT_EQ(policy_to_json(*policy_from_json({{"retention", *parse_retention(format_retention(policy))}}, policy)), policy_to_json(policy));
-  for (const Json& bad : {Json{{"interval_ms", 49}}, Json{{"interval_ms", -1}}, Json{{"interval_ms", "1s"}}, Json{{"retention", 5}},
-                          Json{{"retention", Json::array()}}, Json{{"retention", Json::array({{{"every_s", 1}, {"for_s", 0}}})}}})
+  EXPECT_EQ(policy_to_json(*policy_from_json({{"retention", *parse_retention(format_retention(policy))}}, policy)),
+            policy_to_json(policy));
+  for (const Json& bad :
+       {Json{{"interval_ms", 49}}, Json{{"interval_ms", -1}}, Json{{"interval_ms", "1s"}}, Json{{"retention", 5}},
+        Json{{"retention", Json::array()}}, Json{{"retention", Json::array({{{"every_s", 1}, {"for_s", 0}}})}}})
     EXPECT_FALSE(policy_from_json(bad, policy).ok()) << bad;
   EXPECT_FALSE(parse_retention("60s").ok());
 }
@@ -116,7 +119,8 @@ TEST(Retention, ThinsAsTimeGoesByAndKeepsWhatItPromised) {
 TEST(Retention, NeverTakesTheNewest) {
   Policy policy;
   policy.retention = {{0, 1}};
-  EXPECT_EQ(expired(policy, {made(1, start_s), made(2, start_s + 1)}, (start_s + 1000) * second_ns), std::vector<std::uint64_t>{1});
+  EXPECT_EQ(expired(policy, {made(1, start_s), made(2, start_s + 1)}, (start_s + 1000) * second_ns),
+            std::vector<std::uint64_t>{1});
 }
 
 TEST(Json, FromOutsideIsBounded) {
