@@ -115,7 +115,7 @@ FaultIn::Served FaultIn::serve(const Waiting& waiting) {
   if (!zero.ok()) {
     progress_.store_errors.fetch_add(1, std::memory_order_relaxed);
     progress_.set_obstacle(Obstacle::store, zero.error().message());
-    auto reopened = source_.reopen();
+    auto reopened = source_.reopen(zero.error());
     if (!reopened.ok()) progress_.set_obstacle(Obstacle::store, reopened.error().message());
     return Served::not_now;
   }

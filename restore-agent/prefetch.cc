@@ -99,7 +99,7 @@ Prefetch::Went Prefetch::wait_for_store(const ckpt::Error& error) {
   progress_.store_errors.fetch_add(1, std::memory_order_relaxed);
   progress_.set_obstacle(Obstacle::store, error.message());
   if (!stop_.sleep(store_wait)) return Went::end;
-  auto reopened = source_.reopen();
+  auto reopened = source_.reopen(error);
   if (!reopened.ok()) progress_.set_obstacle(Obstacle::store, reopened.error().message());
   return Went::on;
 }
@@ -137,7 +137,6 @@ Prefetch::Went Prefetch::fetch_rest() {
     std::vector<UnitId> again;
     again.swap(damaged_);
     if (!stop_.sleep(store_wait)) return Went::end;
-    (void)source_.reopen();
     if (fetch_list(again) == Went::end) return Went::end;
   }
   return Went::on;

@@ -80,7 +80,8 @@ Result<std::vector<std::uint64_t>> Source::changed_pages(std::size_t object, uns
   return opened->reader->changed_pages(object, *older);
 }
 
-Status Source::reopen() {
+Status Source::reopen(const ckpt::Error& why) {
+  if (why.code == Code::corrupt || why.code == Code::invalid || why.code == Code::version) return {};
   {
     std::lock_guard guard(lock_);
     auto now = std::chrono::steady_clock::now();

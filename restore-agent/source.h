@@ -36,8 +36,9 @@ public:
   // no such ancestor any more.
   ckpt::Result<std::vector<std::uint64_t>> changed_pages(std::size_t object, unsigned generations);
 
-  // Opens the store again, at most four times a second; the checkpoint must be the one that it was.
-  ckpt::Status reopen();
+  // After a failed read: opens the store again, at most four times a second; the checkpoint must be the one that it was.
+  // Damage is not cured by that, and others who read must not wait for it: then nothing is done.
+  ckpt::Status reopen(const ckpt::Error& why);
 
 private:
   // The reader goes before the store it reads from.
