@@ -128,7 +128,7 @@ int ckpt_pread(void*, void* buffer, std::uint32_t count, std::uint64_t offset, s
     auto read = the_export.source->read(the_export.object, offset, out);
     if (read.ok()) return 0;
     if (!may_pass(read.error()) || !wait_after(read.error())) return report(read.error());
-    (void)the_export.source->reopen();
+    (void)the_export.source->reopen(read.error());
   }
 }
 
@@ -145,7 +145,7 @@ int ckpt_extents(void*, std::uint32_t count, std::uint64_t offset, std::uint32_t
       return 0;
     }
     if (!may_pass(extents.error()) || !wait_after(extents.error())) return report(extents.error());
-    (void)the_export.source->reopen();
+    (void)the_export.source->reopen(extents.error());
   }
 }
 
