@@ -141,6 +141,7 @@ ckpt::Status Restore::place_disks() {
       return make_error(Code::refused,
                         "the command line has a disk '" + disk.name + "' that " + state_.source +
                             " lacks: its content would not belong to the machine; --force attaches it as it is");
+    if (!placed) has_foreign_disk_ = true;
   }
   for (const auto& disk : state_.disks) CKPT_TRY(command_->replace_disk(disk.name, disk.overlay));
   return {};
@@ -244,7 +245,10 @@ ckpt::Status Restore::start_qemu() {
   command_->add("-S");
   command_->add("-incoming", "defer");
   command_->add("-object", "checkpoint-restore,id=restore0,path=" + directory_ + "/agent.sock");
-  command_->add("-object", "checkpoint-stream,id=ckpt0,path=" + text_of(begun_, "socket") + ",base=" + state_.source);
+  // With a disk that the checkpoint lacks, the checkpoint is no base: the store has nothing of that disk, and everything
+  // is copied anew.
+  std::string base = has_foreign_disk_ ? "" : ",base=" + state_.source;
+  command_->add("-object", "checkpoint-stream,id=ckpt0,path=" + text_of(begun_, "socket") + base);
   command_->add("-qmp", "unix:" + state_.qmp + ",server=on,wait=off");
   ::unlink(state_.qmp.c_str());
   SpawnOptions spawn{.directory = cwd_,

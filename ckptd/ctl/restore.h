@@ -53,6 +53,7 @@ private:
   RestoreState state_;
   std::optional<QemuCommand> command_;
   std::string qemu_, cwd_;
+  bool has_foreign_disk_ = false;  // attached with --force
   std::optional<Qmp> qmp_;
   std::vector<std::string> made_files_;
   std::vector<Phase> phases_;
