@@ -57,6 +57,13 @@ double now_mib() {
   return static_cast<double>(pages) * 4096 / (1 << 20);
 }
 
+double cpu_ms() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  auto ms = [](const timeval& t) { return static_cast<double>(t.tv_sec) * 1e3 + static_cast<double>(t.tv_usec) * 1e-3; };
+  return ms(usage.ru_utime) + ms(usage.ru_stime);
+}
+
 class Generator {
  public:
   Generator(Store& store, std::uint64_t pages) : store_(store), pages_(pages) {}
@@ -111,9 +118,10 @@ Figures measure(const std::string& path, std::uint64_t newest) {
     (void)must(reader->read_page(0, at, page));
     look_ups.push_back(ms_since(start));
   }
-  start = Clock::now();
+  // By CPU time: it runs beside everything else, and is long enough to be disturbed.
+  double before = cpu_ms();
   (void)must(store->collect());
-  figures.first_collect_ms = ms_since(start);
+  figures.first_collect_ms = cpu_ms() - before;
   for (int i = 0; i < 10; ++i) {
     std::uint64_t number = listed[static_cast<std::size_t>(i) * 2].id.number;
     start = Clock::now();
@@ -129,7 +137,7 @@ Figures measure(const std::string& path, std::uint64_t newest) {
 }
 
 void print(std::uint64_t epochs, const Figures& f, std::uint64_t bytes) {
-  std::printf("%8llu epochs: open store %.1f ms, open point %.3f ms, page look-up %.3f ms, count references %.0f ms, "
+  std::printf("%8llu epochs: open store %.1f ms, open point %.3f ms, page look-up %.3f ms, count references %.0f ms of CPU, "
               "remove+collect %.1f ms, memory %.0f MiB, store %.1f MiB\n",
               static_cast<unsigned long long>(epochs), f.open_store_ms, f.open_point_ms, f.look_up_ms, f.first_collect_ms,
               f.retention_ms, f.mib, static_cast<double>(bytes) / (1 << 20));
@@ -152,6 +160,7 @@ int main(int argc, char** argv) {
     {
       auto store = must(Store::open(Env::system(), path, {.create = true}));
       if (store->machines().empty()) must(store->add_machine("vm", {}));
+      done = store->machines()[0].last_number;  // goes on with a store that is there
       Generator generator(*store, pages);
       auto start = Clock::now();
       std::uint64_t first = done;
@@ -164,7 +173,7 @@ int main(int argc, char** argv) {
                   ms_since(start) / static_cast<double>(std::max<std::uint64_t>(done - first, 1)), peak_mib());
       bytes = store->stats().stored_bytes;
     }
-    print(stage, measure(path, stage), bytes);
+    if (done <= stage) print(stage, measure(path, stage), bytes);
   }
   return 0;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "store/local_backend.h"
 
+#include <atomic>
+
 namespace ckpt {
 
 namespace {
@@ -11,7 +13,11 @@ class LocalBlob : public Blob {
  public:
   // `folder_to_sync`: not empty for a new file, whose name is not durable before its directory is.
   LocalBlob(Env& env, std::unique_ptr<File> file, std::uint64_t end, std::string folder_to_sync)
-      : env_(env), file_(std::move(file)), end_(end), folder_to_sync_(std::move(folder_to_sync)) {}
+      : env_(env),
+        file_(std::move(file)),
+        end_(end),
+        folder_(std::move(folder_to_sync)),
+        folder_unsynced_(!folder_.empty()) {}
 
   Result<std::size_t> read(std::uint64_t offset, std::span<std::uint8_t> out) override {
     return file_->read_at(offset, out);
@@ -39,16 +45,17 @@ class LocalBlob : public Blob {
 
  private:
   Status sync_folder() {
-    if (folder_to_sync_.empty()) return {};
-    CKPT_TRY(env_.sync_directory(folder_to_sync_));
-    folder_to_sync_.clear();
+    if (!folder_unsynced_) return {};
+    CKPT_TRY(env_.sync_directory(folder_));
+    folder_unsynced_ = false;
     return {};
   }
 
   Env& env_;
   std::unique_ptr<File> file_;
   std::uint64_t end_;
-  std::string folder_to_sync_;
+  const std::string folder_;
+  std::atomic<bool> folder_unsynced_;  // two threads may sync at once
 };
 
 class LocalBackend : public Backend {

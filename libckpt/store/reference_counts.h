@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <unordered_map>
@@ -16,9 +18,9 @@ class ReferenceCounts {
  public:
   // True when the chunk was not referred to before.
   bool add(Location location) {
-    Segment& segment = segments_[segment_of(location)];
+    Segment& segment = segment_for(segment_of(location));
     std::uint32_t ordinal = ordinal_of(location);
-    if (segment.counts.size() <= ordinal) segment.counts.resize(ordinal + 1);
+    if (segment.counts.size() <= ordinal) segment.counts.resize(std::max<std::size_t>(ordinal + 1, segment.counts.size() * 2));
     std::uint16_t& count = segment.counts[ordinal];
     if (count == many) {
       ++more_[location];
@@ -61,8 +63,12 @@ class ReferenceCounts {
     auto at = segments_.find(segment);
     return at != segments_.end() && std::exchange(at->second.changed, false);
   }
-  void forget(std::uint64_t segment) { segments_.erase(segment); }
+  void forget(std::uint64_t segment) {
+    recent_ = {};
+    segments_.erase(segment);
+  }
   void clear() {
+    recent_ = {};
     segments_.clear();
     more_.clear();
   }
@@ -74,6 +80,18 @@ class ReferenceCounts {
     std::uint32_t live = 0;
     bool changed = true;
   };
+  // A day's epochs are a thousand million calls, so the map is asked rarely.
+  Segment& segment_for(std::uint64_t id) {
+    Recent& recent = recent_[id % recent_.size()];
+    if (recent.segment == nullptr || recent.id != id) recent = {id, &segments_[id]};
+    return *recent.segment;
+  }
+  struct Recent {
+    std::uint64_t id = 0;
+    Segment* segment = nullptr;
+  };
+
+  std::array<Recent, 256> recent_{};
   std::unordered_map<std::uint64_t, Segment> segments_;
   std::unordered_map<Location, std::uint32_t> more_;  // references beyond `many`
 };

@@ -150,6 +150,7 @@ Result<std::shared_ptr<SegmentFile>> SegmentStore::open_file(std::uint64_t id) {
 }
 
 void SegmentStore::remember_locked(const std::shared_ptr<SegmentFile>& file) {
+  if (!loaded_.empty() && loaded_.front() == file) return;
   auto at = std::find(loaded_.begin(), loaded_.end(), file);
   if (at != loaded_.end()) {
     loaded_.splice(loaded_.begin(), loaded_, at);
@@ -264,7 +265,7 @@ void SegmentStore::retire_locked(const std::shared_ptr<SegmentWriter>& writer, F
   if (open_ == writer) open_.reset();
 }
 
-void SegmentStore::fail_locked(const std::shared_ptr<SegmentWriter>& writer, const Error& error) {
+void SegmentStore::fail_locked(std::shared_ptr<SegmentWriter> writer, const Error& error) {
   last_failure_ = error;
   ++failures_;
   FrameTable table = writer->give_up();

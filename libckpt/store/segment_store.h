@@ -90,7 +90,7 @@ class SegmentStore {
     std::weak_ptr<SegmentFile> loaded;
     std::optional<std::vector<bool>> kept;               // after a rewrite: ordinals that are still there
   };
-  static constexpr std::size_t max_loaded_files = 128;
+  static constexpr std::size_t max_loaded_files = 256;
 
   Status recover(std::uint64_t id, Entry& entry);
   Result<std::shared_ptr<SegmentFile>> open_file(std::uint64_t id);
@@ -102,7 +102,7 @@ class SegmentStore {
   Status ensure_open_locked(std::size_t chunks, std::shared_ptr<SegmentWriter>& full);
   Status seal(const std::shared_ptr<SegmentWriter>& writer);
   Status sync_writer(const std::shared_ptr<SegmentWriter>& writer);
-  void fail_locked(const std::shared_ptr<SegmentWriter>& writer, const Error& error);
+  void fail_locked(std::shared_ptr<SegmentWriter> writer, const Error& error);
   void retire_locked(const std::shared_ptr<SegmentWriter>& writer, FrameTable table, bool sealed);
   bool usable_locked(Location location) const;
 

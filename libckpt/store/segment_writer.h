@@ -8,6 +8,9 @@
 
 namespace ckpt {
 
+inline constexpr std::uint32_t max_segment_chunks = 1u << 16;
+static_assert(max_segment_chunks <= max_ordinal);
+
 // A segment that grows. Frames gather in memory and go to the blob a megabyte at a time; until then they are read from
 // here. Not thread-safe, except blob() for reading and syncing.
 class SegmentWriter {
@@ -21,7 +24,8 @@ class SegmentWriter {
   const std::shared_ptr<Blob>& blob() const { return blob_; }
   const FrameTable& table() const { return table_; }
   std::uint64_t size() const { return flushed_ + buffer_.size(); }
-  bool has_room_for(std::size_t chunks) const { return table_.next_ordinal() + chunks <= max_ordinal; }
+  // Bounds the footer, which whoever reads one chunk of a cold segment has to load.
+  bool has_room_for(std::size_t chunks) const { return table_.next_ordinal() + chunks <= max_segment_chunks; }
 
   // Appends a frame; its chunks get the next ordinals, or keep what they have when `keep_ordinals`. Returns the bytes added.
   // Memory only, until the buffer is full.
