@@ -118,6 +118,7 @@ void Machine::accept_one() {
   connection.last_bytes_ms = monotonic_ms();
   ckpt::StreamReceiver::Options options;
   options.machine = name_;
+  options.start_anew = start_anew_;
   {
     std::lock_guard lock(mutex_);
     options.interval_ms = policy_.interval_ms;
@@ -165,6 +166,7 @@ ckpt::Status Machine::on_hello(Connection& connection, const ckpt::StreamHello& 
 }
 
 void Machine::on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
+  start_anew_ = false;
   std::lock_guard lock(mutex_);
   if (status_.figures.epochs_total() == 0)
     log_line(name_ + ": first checkpoint of this run is durable: " + name_ + "@" + std::to_string(info.id.number));
@@ -266,6 +268,8 @@ void Machine::end(Connection& connection, const ckpt::Error& error) {
   fail_requests(make_error(Code::unavailable, "the connection of '" + name_ +
                                                   "' ended before the checkpoint was durable: " + error.message()));
   set_state("waiting", error.code == Code::unavailable ? "" : error.message());
+  // Continuing on what cannot be read would fail again and again, while QEMU still has all of it.
+  if (error.code == Code::corrupt) start_anew_ = true;
   if (error.code == Code::no_space) enter_full(error);
   if (error.code == Code::io && hooks_.store_failed) hooks_.store_failed(error.message());
 }

@@ -105,6 +105,7 @@ private:
   std::list<Connection> connections_;  // of the thread
   Connection* active_ = nullptr;
   bool damaged_ = false;  // the store is read-only
+  bool start_anew_ = false;  // the chain cannot be continued: part of it is damaged
   std::int64_t next_take_ms_ = 0;
   std::int64_t full_until_ms_ = 0;  // 0: not full
   std::uint64_t full_free_bytes_ = 0;

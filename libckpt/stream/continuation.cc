@@ -38,7 +38,8 @@ Result<std::uint64_t> newest_of_instance(const Store& store, const std::string& 
 
 }  // namespace
 
-Result<Continuation> decide_continuation(const Store& store, const std::string& machine, const wire::Hello& hello) {
+Result<Continuation> decide_continuation(const Store& store, const std::string& machine, const wire::Hello& hello,
+                                         bool start_anew) {
   CKPT_ASSIGN(CheckpointId base, parse_base(hello.base));
   CKPT_ASSIGN(std::uint64_t used, largest_used_number(store, machine));
   CKPT_ASSIGN(std::uint64_t newest, newest_of_instance(store, machine, hello.instance));
@@ -57,6 +58,7 @@ Result<Continuation> decide_continuation(const Store& store, const std::string& 
     // A closed epoch with the base's number would be taken for safe by the client.
     if (hello.acked_epoch == 0 && hello.closed_epoch != base.number) decision.parent = base;
   }
+  if (start_anew) decision.parent = {};
   if (decision.parent.number != 0) decision.mode = wire::WelcomeMode::continue_;
   return decision;
 }

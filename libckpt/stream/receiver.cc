@@ -149,7 +149,7 @@ Status Receiver::on_hello(ByteView payload) {
   if (hello_) return broken("a second HELLO on one connection");
   CKPT_ASSIGN(wire::Hello hello, wire::decode_hello(payload));
   if (events_.hello) CKPT_TRY(events_.hello(describe(hello)));
-  CKPT_ASSIGN(Continuation decision, decide_continuation(store_, options_.machine, hello));
+  CKPT_ASSIGN(Continuation decision, decide_continuation(store_, options_.machine, hello, options_.start_anew));
   hello_ = std::move(hello);
   parent_ = decision.parent;
   next_epoch_ = decision.next_epoch;

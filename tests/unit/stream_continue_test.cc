@@ -44,6 +44,16 @@ class StreamContinueTest : public StreamTest {
   }
 };
 
+TEST_F(StreamContinueTest, WhatCannotBeReadIsNotContinued) {
+  make_checkpoints(2);
+  auto anew = options();
+  anew.start_anew = true;
+  RawConnection connection(*store_, anew);
+  connection.to.hello(hello(2, 0));
+  ASSERT_TRUE(connection.send().ok());
+  EXPECT_EQ(connection.welcome().mode, WelcomeMode::full);
+}
+
 TEST_F(StreamContinueTest, TheDecisionIsTheDocuments) {
   make_checkpoints(3);
   struct Case {

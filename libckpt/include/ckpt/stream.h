@@ -44,6 +44,7 @@ class StreamReceiver {
     std::string machine;
     std::uint32_t interval_ms = 1000;
     std::string config;  // JSON kept with every checkpoint: what is needed to build the same machine again
+    bool start_anew = false;  // QEMU must send everything: what its checkpoints rest on cannot be read
   };
   // Called from within feed(), on the thread that called it.
   struct Events {
