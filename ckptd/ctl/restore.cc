@@ -319,8 +319,9 @@ ckpt::Status Restore::load_devices() {
 }
 
 ckpt::Status Restore::let_run() {
-  if (text_of(begun_["epoch"], "run_state") != "running") return {};
-  auto running = qmp_->execute("cont");
+  // A machine that was paused stays so, and its disks would stay inactive with it: they could not be streamed in.
+  bool paused = text_of(begun_["epoch"], "run_state") != "running";
+  auto running = paused ? qmp_->execute("blockdev-set-active", {{"active", true}}) : qmp_->execute("cont");
   if (!running.ok()) return running.error();
   return {};
 }

@@ -244,9 +244,15 @@ Json Supervisor::list(const std::string& machine) {
 
 ckpt::Status Supervisor::check_free(const std::string& machine) {
   std::lock_guard lock(mutex_);
-  auto state = load_restore(daemon_.run_dir().restore(machine));
+  std::string directory = daemon_.run_dir().restore(machine);
+  auto state = load_restore(directory);
   if (!state.ok() || !under_way(*state)) return {};
   if (state->phase == "starting" && !alive(state->starter)) return {};
+  if (state->phase != "starting" && !alive(state->qemu)) {
+    // Its machine is lost again, and step() has not seen it yet: after this it must not take the next restore's state for its own.
+    close(*state, "ended", "QEMU ended before all was local");
+    return save_restore(directory, *state);
+  }
   return make_error(Code::busy, "a restore onto '" + machine + "' is under way (" + state->phase +
                                     "): see 'ckptctl restores', or use --as NEWNAME");
 }
