@@ -217,7 +217,7 @@ void Machine::receive(Connection& connection) {
 
 void Machine::send_output(Connection& connection) {
   auto& output = connection.receiver->output();
-  if (output.empty() || connection.over) return;
+  if (output.empty()) return;
   ssize_t put = ::send(connection.fd.get(), output.data(), output.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   if (put > 0)
     output.erase(output.begin(), output.begin() + put);
@@ -252,8 +252,9 @@ void Machine::pace() {
 
 void Machine::end(Connection& connection, const ckpt::Error& error) {
   if (connection.over) return;
-  send_output(connection);
+  // First: when the last words cannot be sent either, send_output() would come back here, again and again.
   connection.over = true;
+  send_output(connection);
   bool was_active = &connection == active_;
   if (!was_active) {
     log_line(name_ + ": a connection was refused: " + error.message());
