@@ -245,8 +245,8 @@ ckpt::Status Restore::start_qemu() {
   command_->add("-S");
   command_->add("-incoming", "defer");
   command_->add("-object", "checkpoint-restore,id=restore0,path=" + directory_ + "/agent.sock");
-  // With a disk that the checkpoint lacks, the checkpoint is no base: the store has nothing of that disk, and everything
-  // is copied anew.
+  // With a disk that the checkpoint lacks, the checkpoint is no base: the store has nothing of that disk, and
+  // everything is copied anew.
   std::string base = has_foreign_disk_ ? "" : ",base=" + state_.source;
   command_->add("-object", "checkpoint-stream,id=ckpt0,path=" + text_of(begun_, "socket") + base);
   command_->add("-qmp", "unix:" + state_.qmp + ",server=on,wait=off");

@@ -249,7 +249,8 @@ ckpt::Status Supervisor::check_free(const std::string& machine) {
   if (!state.ok() || !under_way(*state)) return {};
   if (state->phase == "starting" && !alive(state->starter)) return {};
   if (state->phase != "starting" && !alive(state->qemu)) {
-    // Its machine is lost again, and step() has not seen it yet: after this it must not take the next restore's state for its own.
+    // Its machine is lost again, and step() has not seen it yet: after this it must not take the next restore's state
+    // for its own.
     close(*state, "ended", "QEMU ended before all was local");
     return save_restore(directory, *state);
   }

@@ -171,7 +171,10 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply&) {
   }
   if (!described.ok()) {
     (void)daemon_.store().unpin(info.id, holder);
-    return described.error();
+    if (described.error().code != Code::corrupt) return described.error();
+    return make_error(Code::corrupt, spoken(info.id) + " is damaged (" + described.error().context +
+                                         "): restore another, 'ckptctl verify " + info.id.machine +
+                                         "' says which are whole");
   }
   Json answer = described.take();
   answer["store"] = daemon_.options().store_path;
