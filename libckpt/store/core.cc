@@ -29,6 +29,7 @@ StoreCore::~StoreCore() {
 Result<Chunk> StoreCore::read_chunk(Location location, std::uint32_t domain) {
   CKPT_ASSIGN(Chunk chunk, segments.read(location));
   if (!keys.matches(chunk.bytes(), chunk.hash(), domain)) {
+    segments.distrust(location);
     return make_error(Code::corrupt, place_of(location) + ": content does not match its hash");
   }
   return chunk;

@@ -37,6 +37,19 @@ Result<Chunk> SegmentStore::read(Location location) { return read_chunk(location
 Result<Chunk> SegmentStore::read_uncached(Location location) { return read_chunk(location, false); }
 
 Result<Chunk> SegmentStore::read_chunk(Location location, bool cached) {
+  auto chunk = read_stored(location, cached);
+  if (!chunk && chunk.error().code == Code::corrupt) distrust(location);
+  return chunk;
+}
+
+// Its other chunks may be good; storing them again costs space, taking a bad one for a duplicate costs a checkpoint.
+void SegmentStore::distrust(Location location) {
+  std::lock_guard lock(mutex_);
+  auto at = entries_.find(segment_of(location));
+  if (at != entries_.end()) at->second.damaged = true;
+}
+
+Result<Chunk> SegmentStore::read_stored(Location location, bool cached) {
   CKPT_ASSIGN(std::optional<Chunk> fresh, read_from_writer(location, cached));
   if (fresh) return std::move(*fresh);
   CKPT_ASSIGN(std::shared_ptr<SegmentFile> segment, file(segment_of(location)));
@@ -286,7 +299,7 @@ void SegmentStore::fail_locked(std::shared_ptr<SegmentWriter> writer, const Erro
 bool SegmentStore::usable_locked(Location location) const {
   if (writer_of_locked(segment_of(location))) return true;
   auto at = entries_.find(segment_of(location));
-  if (at == entries_.end() || !at->second.duplicates_allowed) return false;
+  if (at == entries_.end() || !at->second.duplicates_allowed || at->second.damaged) return false;
   const auto& kept = at->second.kept;
   return !kept || (ordinal_of(location) < kept->size() && (*kept)[ordinal_of(location)]);
 }

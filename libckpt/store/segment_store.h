@@ -47,6 +47,8 @@ class SegmentStore {
   Result<Chunk> read(Location location);
   // As it is on the disk now.
   Result<Chunk> read_uncached(Location location);
+  // After damage was found there: no chunk of its segment is taken for a duplicate any more.
+  void distrust(Location location);
 
   // Appends the frames, one behind another in one segment. Returns the location of each one's first chunk; the others
   // follow on. `index_them`: identical chunks are to be found by find_duplicate() from now on.
@@ -84,6 +86,7 @@ class SegmentStore {
   struct Entry {
     std::uint64_t bytes = 0;
     bool duplicates_allowed = true;
+    bool damaged = false;                                // found by reading: nothing new may rest on it
     bool indexed = false;
     std::shared_ptr<Blob> held;                          // a reader's
     std::shared_ptr<SegmentFile> unsealed;               // scanning again would be slow
@@ -98,6 +101,7 @@ class SegmentStore {
   Result<Chunk> chunk_of(const std::shared_ptr<const DecodedFrame>& frame, Location location) const;
   std::shared_ptr<SegmentWriter> writer_of_locked(std::uint64_t id) const;
   Result<Chunk> read_chunk(Location location, bool cached);
+  Result<Chunk> read_stored(Location location, bool cached);
   Result<std::optional<Chunk>> read_from_writer(Location location, bool cached);
   Status ensure_open_locked(std::size_t chunks, std::shared_ptr<SegmentWriter>& full);
   Status seal(const std::shared_ptr<SegmentWriter>& writer);

@@ -59,6 +59,7 @@ Result<bool> Verifier::check_chunk(Location location, std::uint32_t domain) {
   auto chunk = read_fresh(location);
   if (chunk && core_.keys.matches(chunk->bytes(), chunk->hash(), domain)) return true;
   if (!chunk && chunk.error().code != Code::corrupt && chunk.error().code != Code::version) return chunk.error();
+  if (chunk) core_.segments.distrust(location);
   add(place_of(location), chunk ? make_error(Code::corrupt, "content does not match its hash") : chunk.error());
   return false;
 }

@@ -94,6 +94,38 @@ TEST(StoreVerify, AFlippedBitAnywhereInASegmentIsNeverServed) {
   std::printf("flips: %d found, %d harmless\n", found, unseen);
 }
 
+// What a full copy brings again must not come to rest on the damaged bytes that it replaces.
+TEST(StoreVerify, NothingNewRestsOnDamage) {
+  FaultEnv env(1);
+  ASSERT_TRUE(env.make_directory("/disk").ok());
+  StoreOptions options;
+  options.create = true;
+  auto store = Store::open(env, "/disk/store", options).take();
+  ASSERT_TRUE(store->add_machine("m", {}).ok());
+  std::vector<std::uint8_t> content(64 * page_size_bytes);
+  std::mt19937_64 engine(7);
+  for (auto& byte : content) byte = static_cast<std::uint8_t>(engine());
+  auto copy = [&](std::uint64_t number) {
+    auto epoch = store->begin_epoch("m", number, {}, {{ObjectClass::ram, "ram", content.size(), 4096, 0}}).take();
+    return epoch->write(0, 0, content).ok() && epoch->commit({}).ok();
+  };
+  ASSERT_TRUE(copy(1));
+  store.reset();
+  auto names = env.list("/disk/store/segments").take();
+  ASSERT_EQ(names.size(), 1u);
+  ASSERT_TRUE(env.flip_bit("/disk/store/segments/" + names[0], 8 * 20000));
+  store = Store::open(env, "/disk/store", options).take();
+  auto damages = store->verify({}, nullptr, nullptr);
+  ASSERT_TRUE(damages.ok());
+  ASSERT_FALSE(damages->empty());
+  ASSERT_TRUE(copy(2));
+  std::vector<std::uint8_t> bytes(content.size());
+  auto reader = store->open_checkpoint({"m", 2}).take();
+  Status status = reader->read(0, 0, bytes);
+  ASSERT_TRUE(status.ok()) << status.error().message();
+  EXPECT_EQ(bytes, content);
+}
+
 TEST(StoreVerify, AFlippedBitInTheJournalOpensReadOnlyOrCutsOnlyTheEnd) {
   for (std::uint64_t round = 0; round < 80; ++round) {
     Disk disk(1 + round % 6);
