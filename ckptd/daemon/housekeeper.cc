@@ -47,7 +47,15 @@ void Housekeeper::collect() {
   while (!daemon_.stopping()) {
     auto given_back = daemon_.store().collect();
     if (!given_back.ok()) log_line("reclaiming space: " + given_back.error().message());
-    if (!given_back.ok() || *given_back == 0) return;
+    if (!given_back.ok() || *given_back == 0) break;
+  }
+  for (const ckpt::Damage& damage : daemon_.store().stats().uncounted) {
+    if (!reported_.insert(damage.place).second) continue;
+    std::string reached = damage.checkpoints.empty()
+                              ? "a removed checkpoint"
+                              : damage.checkpoints[0].machine + "@" + std::to_string(damage.checkpoints[0].number);
+    log_line("reclaiming space: " + damage.place + ", which " + reached + " needs, is damaged (" + damage.reason +
+             "): older garbage is kept until the checkpoints that 'ckptctl verify' names are removed");
   }
 }
 

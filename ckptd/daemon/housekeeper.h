@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <set>
+#include <string>
 #include <thread>
 
 #include "daemon/daemon.h"
@@ -19,6 +21,7 @@ private:
   void collect();
 
   Daemon& daemon_;
+  std::set<std::string> reported_;  // damage that has been logged
   std::thread thread_;
 };
 

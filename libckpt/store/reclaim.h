@@ -21,6 +21,8 @@ class Reclaimer {
   Result<std::uint64_t> collect();
   // 0: not known yet.
   std::uint64_t live_bytes() const { return live_bytes_.load(); }
+  // Nodes and manifests that could not be read.
+  std::vector<Damage> uncounted() const;
 
  private:
   struct Usage {
@@ -28,13 +30,25 @@ class Reclaimer {
     std::uint64_t total_bytes = 0;
   };
 
-  Status bring_up_to_date();
-  Status count_all();
-  Status count_changes();
-  Status add_checkpoint(const CommitRecord& commit);
-  Status drop_checkpoint(const CommitRecord& commit);
-  Status add(Location location, unsigned level, StoredNodes& nodes);
-  Status drop(Location location, unsigned level, StoredNodes& nodes);
+  // A node or manifest whose entries are unknown, and whose checkpoint met it first.
+  struct Unread {
+    CheckpointKey checkpoint;
+    std::string reason;
+  };
+
+  void bring_up_to_date();
+  void count_all();
+  void count_changes();
+  void add_checkpoint(const CommitRecord& commit);
+  void drop_checkpoint(const CommitRecord& commit);
+  void add(Location location, unsigned level, StoredNodes& nodes, const CommitRecord& commit);
+  void drop(Location location, unsigned level, StoredNodes& nodes);
+  void note_unread(Location location, const CommitRecord& commit, const Error& error);
+  bool forget_unread(Location location);
+  bool live(Location location) const { return location < unread_end_ || counts_.live(location); }
+  bool any_live(std::uint64_t segment) const {
+    return make_location(segment, 0) < unread_end_ || counts_.any_live(segment);
+  }
   void measure();
   std::vector<std::uint64_t> choose(std::size_t max_dead) const;
   Result<std::uint64_t> reclaim(const std::vector<std::uint64_t>& segments);
@@ -47,6 +61,9 @@ class Reclaimer {
   std::mutex mutex_;
   bool counted_ = false;
   ReferenceCounts counts_;
+  mutable std::mutex unread_mutex_;  // guards unread_ for uncounted()
+  std::map<Location, Unread> unread_;
+  Location unread_end_ = 0;  // the last of them: what it refers to was there before it, so lies below
   std::map<std::uint64_t, Usage> usage_;
   std::set<std::uint64_t> damaged_;  // could not be rewritten; verify says why
   std::atomic<std::uint64_t> live_bytes_{0};

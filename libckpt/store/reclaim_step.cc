@@ -20,7 +20,7 @@ Result<std::uint64_t> Reclaimer::collect() {
     std::lock_guard commit(core_.commit_mutex);
     CKPT_TRY(core_.check_writable());
   }
-  CKPT_TRY(bring_up_to_date());
+  bring_up_to_date();
   measure();
   CKPT_ASSIGN(std::uint64_t freed, reclaim(choose(max_deletions_per_step)));
   CKPT_ASSIGN(std::uint64_t shortened, shorten_journal());
@@ -30,15 +30,15 @@ Result<std::uint64_t> Reclaimer::collect() {
 
 // Looks again at the segments in which something has come alive or died.
 void Reclaimer::measure() {
-  std::uint64_t live = 0;
+  std::uint64_t total_live = 0;
   for (const SegmentStore::Info& info : core_.segments.list()) {
     if (!info.closed) {
-      live += info.bytes;
+      total_live += info.bytes;
       continue;
     }
     Usage& usage = usage_[info.id];
     bool changed = counts_.take_changed(info.id);
-    if (!counts_.any_live(info.id)) {
+    if (!any_live(info.id)) {
       usage = {0, info.bytes};
     } else if (changed || usage.total_bytes != info.bytes) {
       usage = {info.bytes, info.bytes};
@@ -49,15 +49,15 @@ void Reclaimer::measure() {
         for (const FrameTable::Frame& frame : (*file)->table().frames()) {
           auto first = ordinals.begin() + frame.first;
           auto kept = static_cast<std::uint64_t>(std::count_if(first, first + frame.count, [&](std::uint32_t ordinal) {
-            return counts_.live(make_location(info.id, ordinal));
+            return live(make_location(info.id, ordinal));
           }));
           usage.live_bytes += frame.total_bytes() * kept / frame.count;  // chunks of a frame are of one length, as a rule
         }
       }
     }
-    live += usage.live_bytes;
+    total_live += usage.live_bytes;
   }
-  live_bytes_ = live;
+  live_bytes_ = total_live;
 }
 
 // Some without any live chunk, and the one that is least in use when that is less than half.
@@ -91,11 +91,11 @@ Result<std::uint64_t> Reclaimer::reclaim(const std::vector<std::uint64_t>& segme
         held_segments.insert(segment_of(location));
       });
     }
-    CKPT_TRY(bring_up_to_date());
+    bring_up_to_date();
     std::uint64_t freed = 0;
     for (std::uint64_t segment : segments) {
       std::uint64_t bytes = usage_[segment].total_bytes;
-      bool dead = !counts_.any_live(segment) && !held_segments.contains(segment);
+      bool dead = !any_live(segment) && !held_segments.contains(segment);
       CKPT_ASSIGN(std::uint64_t more, dead ? remove_segment(segment, bytes) : rewrite_segment(segment, bytes, held));
       freed += more;
       // What an open epoch keeps alive may be given back when it ends: look again then.
@@ -126,7 +126,7 @@ Result<std::uint64_t> Reclaimer::rewrite_segment(std::uint64_t segment, std::uin
                                                  const std::unordered_set<Location>& held) {
   auto keep = [&](std::uint32_t ordinal) {
     Location location = make_location(segment, ordinal);
-    return counts_.live(location) || held.contains(location);
+    return live(location) || held.contains(location);
   };
   auto file = core_.segments.file(segment);
   std::uint64_t kept_bytes = 0;

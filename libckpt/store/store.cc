@@ -210,6 +210,7 @@ StoreStats StoreImpl::stats() const {
   std::uint64_t live = reclaimer_.live_bytes();
   stats.live_bytes = live == 0 ? stats.stored_bytes : std::min(live, stats.stored_bytes);
   if (auto free = core_->backend->free_bytes()) stats.free_bytes = *free;
+  stats.uncounted = reclaimer_.uncounted();
   std::lock_guard commit(core_->commit_mutex);
   stats.journal_bytes = core_->journal.bytes();
   stats.checkpoints = core_->catalog.checkpoint_count();

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "format/node.h"
+#include "format/segment.h"
 #include "unit/fault_env.h"
 #include "unit/store_model.h"
 
@@ -65,6 +67,25 @@ class StoreReclaim : public ::testing::Test {
     Status status = reader.read(0, at * 4096, bytes);
     ASSERT_TRUE(status.ok()) << status.error().message();
     EXPECT_EQ(bytes, page(content));
+  }
+
+  // A bit in the nodes that were stored last, by file and bit.
+  std::pair<std::string, std::uint64_t> bit_of_newest_node() {
+    std::pair<std::string, std::uint64_t> found;
+    auto names = env.list("/disk/store/segments").take();
+    for (const std::string& name : names) {
+      std::string path = "/disk/store/segments/" + name;
+      Bytes bytes(env.file_size(path));
+      EXPECT_TRUE(env.open(path, Env::Mode::read).take()->read_at(0, bytes).ok());
+      std::uint64_t segment = std::stoull(name, nullptr, 16);
+      for (std::size_t at = segment_header_bytes; at < bytes.size();) {
+        auto head = decode_frame_head(ByteView(bytes).subspan(at), frame_seed(segment, at));
+        if (!head) break;
+        if (head->table[0].length == node_bytes) found = {path, (at + head->payload_offset() + 1) * 8};
+        at += head->total_bytes();
+      }
+    }
+    return found;
   }
 
   FaultEnv env{1};
@@ -164,6 +185,71 @@ TEST_F(StoreReclaim, AbandonedEpochsGiveTheirSpaceBack) {
   EXPECT_EQ(collect_all(), 0u);
   epoch.reset();
   EXPECT_GT(collect_all(), 500'000u);
+}
+
+TEST_F(StoreReclaim, ADamagedNodeKeepsWhatItMayReferToAndNothingElse) {
+  commit("vm", 1, {}, 0, 200, 1000);
+  commit("vm", 2, {}, 0, 210, 1000);  // finds most of it again
+  remove("vm", {1});
+  store.reset();
+  auto [path, bit] = bit_of_newest_node();
+  store = open();
+  for (std::uint64_t number = 1; number <= 20; ++number) commit("other", number, {}, 0, 100, number * 10'000);
+  std::vector<std::uint64_t> most;
+  for (std::uint64_t number = 1; number < 20; ++number) most.push_back(number);
+  remove("other", most);
+  store.reset();
+  ASSERT_TRUE(env.flip_bit(path, bit));
+  store = open();
+  std::uint64_t full = store->stats().stored_bytes;
+  EXPECT_GT(collect_all(), full / 2);
+  auto uncounted = store->stats().uncounted;
+  ASSERT_EQ(uncounted.size(), 1u);
+  EXPECT_EQ(uncounted[0].checkpoints, (std::vector<CheckpointId>{{"vm", 2}}));
+  EXPECT_NE(uncounted[0].place.find("segments/"), std::string::npos) << uncounted[0].place;
+  std::array<std::uint8_t, 4096> unread;
+  EXPECT_FALSE(store->open_checkpoint({"vm", 2}).take()->read_page(0, 0, unread).ok());
+  expect_page(*store, {"other", 20}, 99, 200'099);
+
+  // Were it whole again, all that it refers to would be there.
+  store.reset();
+  ASSERT_TRUE(env.flip_bit(path, bit));
+  {
+    auto reader = open(true);
+    for (std::uint64_t at = 0; at < 210; ++at) expect_page(*reader, {"vm", 2}, at, 1000 + at);
+  }
+  ASSERT_TRUE(env.flip_bit(path, bit));
+  store = open();
+  collect_all();
+  ASSERT_FALSE(store->stats().uncounted.empty());
+  remove("vm", {2});
+  EXPECT_GT(collect_all(), 500'000u);
+  EXPECT_TRUE(store->stats().uncounted.empty());
+  expect_page(*store, {"other", 20}, 99, 200'099);
+}
+
+TEST_F(StoreReclaim, ADamagedManifestIsAsADamagedNode) {
+  commit("vm", 1, {}, 0, 200, 1000);
+  store.reset();
+  auto names = env.list("/disk/store/segments").take();
+  std::string last = "/disk/store/segments/" + names.back();
+  // The manifest is the last frame before the footer, which begins with the first frame's offset.
+  Bytes trailer(segment_trailer_bytes);
+  std::uint64_t size = env.file_size(last);
+  ASSERT_TRUE(env.open(last, Env::Mode::read).take()->read_at(size - trailer.size(), trailer).ok());
+  std::uint64_t bit = (decode_trailer(trailer, size)->footer_offset - 1) * 8;
+  ASSERT_TRUE(env.flip_bit(last, bit));
+  store = open();
+  commit("other", 1, {}, 0, 200, 10'000);
+  commit("other", 2, {}, 0, 1, 20'000);
+  remove("other", {1});
+  EXPECT_GT(collect_all(), 500'000u);
+  ASSERT_EQ(store->stats().uncounted.size(), 1u);
+  EXPECT_EQ(store->stats().uncounted[0].checkpoints, (std::vector<CheckpointId>{{"vm", 1}}));
+  store.reset();
+  ASSERT_TRUE(env.flip_bit(last, bit));
+  store = open();
+  for (std::uint64_t at = 0; at < 200; ++at) expect_page(*store, {"vm", 1}, at, 1000 + at);
 }
 
 TEST_F(StoreReclaim, TheJournalIsShortened) {

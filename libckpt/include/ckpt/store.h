@@ -85,6 +85,13 @@ struct StoreOptions {
   std::uint64_t index_limit_bytes = 256ull << 20;  // dedup index; beyond it old chunks are found no more
 };
 
+// Damage: where the bad bytes are, and which checkpoints cannot be trusted for it.
+struct Damage {
+  std::string place;                       // file and offset
+  std::string reason;
+  std::vector<CheckpointId> checkpoints;   // that reach it
+};
+
 struct StoreStats {
   std::uint64_t segments = 0;
   std::uint64_t stored_bytes = 0;   // size of all segments
@@ -93,19 +100,14 @@ struct StoreStats {
   std::uint64_t checkpoints = 0;
   std::uint64_t free_bytes = 0;     // of the file system
   bool damaged = false;             // opened read-only because the journal is damaged; see damage()
+  // What collect() could not read, with one checkpoint that reaches it: everything older is kept until that is removed.
+  std::vector<Damage> uncounted;
 };
 
 struct Extent {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
   bool zero = false;
-};
-
-// Damage found by verify(): which checkpoints cannot be trusted, and where the bad bytes are.
-struct Damage {
-  std::string place;                       // file and offset
-  std::string reason;
-  std::vector<CheckpointId> checkpoints;   // that reach it
 };
 
 struct VerifyProgress {
@@ -199,7 +201,8 @@ class Store {
   virtual Status pin(const CheckpointId& id, const std::string& holder) = 0;  // survives restarts
   virtual Status unpin(const CheckpointId& id, const std::string& holder) = 0;
 
-  // One bounded step of garbage collection: deletes dead segments, rewrites at most one. Returns the bytes given back; 0: nothing to do.
+  // One bounded step of garbage collection: deletes dead segments, rewrites at most one. Returns the bytes given back; 0:
+  // nothing to do. Damage does not stop it: see StoreStats::uncounted.
   virtual Result<std::uint64_t> collect() = 0;
 
   // Re-reads and re-hashes what the given checkpoints (empty: all) reach. `progress` may return false to cancel.
