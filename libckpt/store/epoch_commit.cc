@@ -24,9 +24,16 @@ Result<CheckpointInfo> EpochState::commit_locked(const EpochInfo& info) {
   CKPT_TRY(cut_tails());
   CKPT_TRY(packer_.flush());
   StoredNodes nodes(*core_, domain_);
-  for (EpochObject& entry : objects_) {
+  for (std::size_t i = 0; i < objects_.size(); ++i) {
+    EpochObject& entry = objects_[i];
     unsigned height = tree_height(pages_of(entry.object.size_bytes));
-    CKPT_ASSIGN(entry.tree, update_tree(nodes, entry.base, entry.pages, height, packer_));
+    entry.tree = entry.base;
+    auto apply = [&](const PageMap& pages) -> Status {
+      CKPT_ASSIGN(entry.tree, update_tree(nodes, entry.tree, pages, height, packer_));
+      return {};
+    };
+    CKPT_TRY(spill_.each_run(i, apply));
+    CKPT_TRY(apply(entry.pages));
   }
   CKPT_ASSIGN(CommitRecord commit, store_manifest(info));
   CKPT_TRY(core_->segments.sync());
@@ -34,6 +41,7 @@ Result<CheckpointInfo> EpochState::commit_locked(const EpochInfo& info) {
   CKPT_ASSIGN(CheckpointInfo made, record(commit));
   phase_ = Phase::committed;
   for (EpochObject& entry : objects_) entry.pages = PageMap();
+  spill_.clear();
   base_ = {};
   return made;
 }

@@ -35,7 +35,8 @@ EpochState::EpochState(std::shared_ptr<StoreCore> core, std::uint32_t machine, s
       domain_(domain),
       number_(number),
       failures_at_begin_(core_->segments.failures()),
-      packer_(core_->segments, secret_of(*core_, domain), core_->options.compression_level) {}
+      packer_(core_->segments, secret_of(*core_, domain), core_->options.compression_level),
+      spill_(*core_->backend, spill_prefix + std::to_string(machine) + "-" + std::to_string(number)) {}
 
 Result<std::shared_ptr<EpochState>> EpochState::begin(std::shared_ptr<StoreCore> core, std::uint32_t machine,
                                                       std::uint32_t domain, std::uint64_t number, Base base,
@@ -76,7 +77,8 @@ Status EpochState::match_objects(const std::vector<Object>& objects) {
       entry.base_size = before.object.size_bytes;
     }
   }
-  // What is cut off an object is gone, also when the object grows again later. The rest of its last page: see cut_tails().
+  // What is cut off an object is gone, also when the object grows again later. The rest of its last page: see
+  // cut_tails().
   for (EpochObject& entry : objects_) {
     std::uint64_t pages = pages_of(entry.object.size_bytes);
     if (pages < pages_of(entry.base_size)) entry.pages.zero(pages, pages_of(entry.base_size));
@@ -127,7 +129,8 @@ Status EpochState::write(std::size_t object, std::uint64_t offset, ByteView data
   std::lock_guard lock(mutex_);
   CKPT_TRY(check_open());
   CKPT_TRY(check_range(object, offset, data.size()));
-  return keep(write_locked(object, offset, data));
+  CKPT_TRY(keep(write_locked(object, offset, data)));
+  return keep(spill());
 }
 
 Status EpochState::write_locked(std::size_t object, std::uint64_t offset, ByteView data) {
@@ -153,7 +156,20 @@ Status EpochState::zero(std::size_t object, std::uint64_t offset, std::uint64_t 
   std::lock_guard lock(mutex_);
   CKPT_TRY(check_open());
   CKPT_TRY(check_range(object, offset, length));
-  return keep(zero_locked(object, offset, length));
+  CKPT_TRY(keep(zero_locked(object, offset, length)));
+  return keep(spill());
+}
+
+Status EpochState::spill() {
+  std::uint64_t bytes = 0;
+  for (const EpochObject& entry : objects_) bytes += entry.pages.memory_bytes();
+  if (bytes <= core_->options.epoch_map_bytes) return {};
+  for (std::size_t i = 0; i < objects_.size(); ++i) {
+    if (objects_[i].pages.empty()) continue;
+    CKPT_TRY(spill_.add(i, objects_[i].pages));
+    objects_[i].pages = PageMap();
+  }
+  return {};
 }
 
 Status EpochState::zero_locked(std::size_t object, std::uint64_t offset, std::uint64_t length) {
@@ -190,6 +206,11 @@ Status EpochState::zero_part(std::size_t object, std::uint64_t page, std::size_t
   return packer_.add(object, page, bytes, objects_[object].pages);
 }
 
+Result<std::optional<Location>> EpochState::changed(std::size_t object, std::uint64_t page) {
+  std::optional<Location> location = objects_[object].pages.find(page);
+  return location ? Result<std::optional<Location>>(location) : spill_.find(object, page);
+}
+
 Status EpochState::page_now(std::size_t object, std::uint64_t page, std::span<std::uint8_t> out) {
   std::fill(out.begin(), out.end(), std::uint8_t{0});
   ByteView waiting = packer_.waiting(object, page);
@@ -198,7 +219,7 @@ Status EpochState::page_now(std::size_t object, std::uint64_t page, std::span<st
     return {};
   }
   const EpochObject& entry = objects_[object];
-  std::optional<Location> location = entry.pages.find(page);
+  CKPT_ASSIGN(std::optional<Location> location, changed(object, page));
   if (!location && base_.closed && entry.closed_object) {
     std::lock_guard lock(base_.closed->mutex_);
     if (base_.closed->phase_ == Phase::abandoned) {
@@ -223,19 +244,21 @@ void EpochState::abandon() {
   if (phase_ != Phase::open) return;
   phase_ = Phase::abandoned;
   objects_.clear();
+  spill_.clear();
   base_ = {};
 }
 
-void EpochState::each_location(const std::function<void(Location)>& visit) {
+Status EpochState::each_location(const std::function<void(Location)>& visit) {
   std::lock_guard lock(mutex_);
-  if (phase_ != Phase::open) return;
+  if (phase_ != Phase::open) return {};
   for (const EpochObject& entry : objects_) {
     for (const auto& [index, leaf] : entry.pages.leaves()) {
       for (std::size_t i = 0; i < node_entries; ++i) {
-        if (((leaf->changed >> i) & 1) != 0 && leaf->locations[i] != 0) visit(leaf->locations[i]);
+        if (((leaf.changed >> i) & 1) != 0 && leaf.locations[i] != 0) visit(leaf.locations[i]);
       }
     }
   }
+  return spill_.each_location(visit);
 }
 
 }  // namespace ckpt

@@ -9,6 +9,7 @@
 
 #include "store/core.h"
 #include "store/page_packer.h"
+#include "store/page_spill.h"
 #include "store/tree_update.h"
 
 namespace ckpt {
@@ -35,8 +36,8 @@ class EpochState : public std::enable_shared_from_this<EpochState> {
   Result<CheckpointInfo> commit(const EpochInfo& info);
   void abandon();
 
-  // Every location that only this epoch keeps alive.
-  void each_location(const std::function<void(Location)>& visit);
+  // Every location that only this epoch keeps alive. An error: not all of them.
+  Status each_location(const std::function<void(Location)>& visit);
 
  private:
   enum class Phase { open, committed, abandoned };
@@ -58,6 +59,10 @@ class EpochState : public std::enable_shared_from_this<EpochState> {
   Status zero_locked(std::size_t object, std::uint64_t offset, std::uint64_t length);
   Status write_part(std::size_t object, std::uint64_t page, std::size_t from, ByteView data);
   Status zero_part(std::size_t object, std::uint64_t page, std::size_t from, std::size_t length);
+  // Keeps the maps from outgrowing memory, whatever a client sends.
+  Status spill();
+  // What this epoch itself says of the page. Empty: not changed.
+  Result<std::optional<Location>> changed(std::size_t object, std::uint64_t page);
   // What the page is now, in this epoch.
   Status page_now(std::size_t object, std::uint64_t page, std::span<std::uint8_t> out);
   Result<CheckpointInfo> commit_locked(const EpochInfo& info);
@@ -78,6 +83,7 @@ class EpochState : public std::enable_shared_from_this<EpochState> {
   Base base_;
   std::vector<EpochObject> objects_;
   PagePacker packer_;
+  PageSpill spill_;
   std::uint64_t data_bytes_ = 0;
   CheckpointHold own_hold_;
 };

@@ -18,11 +18,8 @@ void PageMap::zero(std::uint64_t first, std::uint64_t end) {
 }
 
 void PageMap::zero_leaves(std::uint64_t first, std::uint64_t end) {
-  if (end - first < leaves_.size()) {
-    for (std::uint64_t index = first; index < end; ++index) leaves_.erase(index);
-  } else {
-    std::erase_if(leaves_, [=](const auto& item) { return item.first >= first && item.first < end; });
-  }
+  recent_ = nullptr;
+  leaves_.erase(leaves_.lower_bound(first), leaves_.lower_bound(end));
   auto at = zeroed_.upper_bound(first);
   if (at != zeroed_.begin() && std::prev(at)->second >= first) --at;
   while (at != zeroed_.end() && at->first <= end) {
@@ -34,9 +31,9 @@ void PageMap::zero_leaves(std::uint64_t first, std::uint64_t end) {
 }
 
 std::optional<Location> PageMap::find(std::uint64_t page) const {
-  const Leaf* changes = leaf(page >> node_bits);
+  auto leaf = leaves_.find(page >> node_bits);
   std::uint64_t slot = page & (node_entries - 1);
-  if (changes != nullptr && ((changes->changed >> slot) & 1) != 0) return changes->locations[slot];
+  if (leaf != leaves_.end() && ((leaf->second.changed >> slot) & 1) != 0) return leaf->second.locations[slot];
   if (leaf_is_zeroed(page >> node_bits)) return Location{0};
   return std::nullopt;
 }
@@ -44,14 +41,6 @@ std::optional<Location> PageMap::find(std::uint64_t page) const {
 bool PageMap::leaf_is_zeroed(std::uint64_t index) const {
   auto at = zeroed_.upper_bound(index);
   return at != zeroed_.begin() && std::prev(at)->second > index;
-}
-
-std::vector<std::uint64_t> PageMap::leaf_indexes() const {
-  std::vector<std::uint64_t> indexes;
-  indexes.reserve(leaves_.size());
-  for (const auto& [index, leaf] : leaves_) indexes.push_back(index);
-  std::sort(indexes.begin(), indexes.end());
-  return indexes;
 }
 
 }  // namespace ckpt

@@ -85,11 +85,11 @@ Result<std::uint64_t> Reclaimer::reclaim(const std::vector<std::uint64_t>& segme
     std::unordered_set<Location> held;
     std::set<std::uint64_t> held_segments;
     for (const auto& epoch : core_.epochs()) {
-      epoch->each_location([&](Location location) {
+      CKPT_TRY(epoch->each_location([&](Location location) {
         if (std::find(segments.begin(), segments.end(), segment_of(location)) == segments.end()) return;
         held.insert(location);
         held_segments.insert(segment_of(location));
-      });
+      }));
     }
     bring_up_to_date();
     std::uint64_t freed = 0;

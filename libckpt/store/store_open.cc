@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "store/local_backend.h"
+#include "store/page_spill.h"
 #include "store/store_impl.h"
 
 namespace ckpt {
@@ -142,9 +143,10 @@ Status load_store(StoreCore& core) {
   if (core.options.read_only) return {};
   auto leftovers = core.backend->list("");
   if (!leftovers) return leftovers.error();
-  for (const char* name : {"journal.new", "FORMAT.new"}) {
-    if (std::find(leftovers->begin(), leftovers->end(), name) == leftovers->end()) continue;
-    CKPT_TRY(core.backend->remove(name));
+  for (const std::string& name : *leftovers) {
+    if (name == "journal.new" || name == "FORMAT.new" || name.starts_with(spill_prefix)) {
+      CKPT_TRY(core.backend->remove(name));
+    }
   }
   core.keep_reserve();
   return {};

@@ -31,17 +31,12 @@ class Updater {
   }
 
   Result<std::vector<Change>> leaves(unsigned height) {
-    std::vector<std::uint64_t> indexes = changes_.leaf_indexes();
+    const auto& leaves = changes_.leaves();
     bool new_wrapper = base_tree_.height == 0 && base_tree_.root != 0 && !wholly_zeroed(1, 0);
-    if (new_wrapper && (indexes.empty() || indexes[0] != 0)) indexes.insert(indexes.begin(), 0);
-    for (std::uint64_t index : indexes) {
-      if (index >= pages_below(height - 1)) continue;  // cut off: the object has become smaller
-      CKPT_ASSIGN(Node node, base_node(1, index));
-      const PageMap::Leaf* leaf = changes_.leaf(index);
-      for (std::size_t i = 0; leaf != nullptr && i < node_entries; ++i) {
-        if (((leaf->changed >> i) & 1) != 0) node[i] = leaf->locations[i];
-      }
-      CKPT_TRY(add(1, index, node));
+    if (new_wrapper && !leaves.contains(0)) CKPT_TRY(add_leaf(0, PageMap::Leaf()));
+    for (const auto& [index, leaf] : leaves) {
+      if (index >= pages_below(height - 1)) break;  // cut off: the object has become smaller
+      CKPT_TRY(add_leaf(index, leaf));
     }
     CKPT_ASSIGN(auto changed, finish());
     keep_base(1, height, changed);
@@ -111,6 +106,14 @@ class Updater {
     if (wholly_zeroed(level, index)) return Node{};
     CKPT_ASSIGN(const Node* node, base_.node(level, index));
     return *node;
+  }
+
+  Status add_leaf(std::uint64_t index, const PageMap::Leaf& leaf) {
+    CKPT_ASSIGN(Node node, base_node(1, index));
+    for (std::size_t i = 0; i < node_entries; ++i) {
+      if (((leaf.changed >> i) & 1) != 0) node[i] = leaf.locations[i];
+    }
+    return add(1, index, node);
   }
 
   Status add(unsigned level, std::uint64_t index, const Node& node) {

@@ -21,8 +21,6 @@ const char* cure(Code code) {
       return "; free space, or remove checkpoints: older checkpoints are whole, and capture goes on by itself";
     case Code::not_found:
       return "; add the machine to ckptd first";
-    case Code::limit:
-      return "; forget the machine and add it again";
     default:
       return "";
   }

@@ -20,7 +20,7 @@ std::vector<Object> some_objects(std::uint64_t ram_pages, std::uint64_t disk_byt
 }  // namespace
 
 StoreOptions model_options() {
-  return {.create = true, .segment_size_bytes = 24 << 10, .index_limit_bytes = 1 << 20};
+  return {.create = true, .segment_size_bytes = 24 << 10, .index_limit_bytes = 1 << 20, .epoch_map_bytes = 1 << 10};
 }
 
 Status Workload::open() {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // A store that cannot take an epoch: the client is told, older checkpoints stay whole, and capture goes on when it can.
+#include <fstream>
+
 #include "local_session.h"
 #include "stream_fixture.h"
 
@@ -138,6 +140,55 @@ TEST_F(StreamSpaceTest, TheLargestObjectsThatCanBeAnnouncedCostNothing) {
     ASSERT_TRUE((*reader)->read(0, wire::max_object_bytes / 2, page).ok());
     EXPECT_EQ(page == examples::pattern(4096, 2), present);
   }
+}
+
+std::uint64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::uint64_t size = 0;
+  std::uint64_t resident = 0;
+  statm >> size >> resident;
+  return resident * 4096;
+}
+
+// A ZERO is 48 bytes; what is remembered of it, in a place of its own, is 600.
+TEST_F(StreamSpaceTest, ManySmallMessagesFarApartAreNotKeptInMemory) {
+  constexpr std::uint64_t rounds = 300;
+  constexpr std::uint64_t messages = 5000;
+  constexpr std::uint64_t stride = 2 * 64 * 4096;
+  wire::EpochBegin begin = examples::epoch_begin(wire::EpochKind::full);
+  begin.objects[0].object.size_bytes = wire::max_object_bytes;
+  RawConnection connection(*store_, options());
+  connection.to.hello(examples::hello());
+  connection.to.epoch_begin(1, begin);
+  connection.to.data(1, {examples::ram_number, 0, examples::pattern(4096, 1)});
+  connection.to.data(1, {examples::ram_number, stride, examples::pattern(4096, 2)});
+  ASSERT_TRUE(connection.send().ok());
+  std::uint64_t before = resident_bytes();
+  std::uint64_t most = before;
+  for (std::uint64_t round = 0; round < rounds; ++round) {
+    for (std::uint64_t i = 0; i < messages; ++i) {
+      connection.to.zero(1, {examples::ram_number, (1 + round * messages + i) * stride, 4096});
+    }
+    ASSERT_TRUE(connection.send().ok());
+    most = std::max(most, resident_bytes());
+  }
+  connection.to.data(1, {examples::ram_number, 5 * stride, examples::pattern(4096, 3)});
+  ASSERT_TRUE(connection.send().ok());
+  ASSERT_TRUE(connection.receiver().take());
+  begin.objects[0].object.size_bytes = 4096;
+  connection.to.epoch_begin(2, begin);
+  connection.to.epoch_end(1, examples::epoch_end(3, rounds * messages, 3 * 4096));
+  Status status = connection.send();
+  ASSERT_TRUE(status.ok()) << status.error().message();
+  most = std::max(most, resident_bytes());
+  EXPECT_LT(most - before, 500u << 20) << "of " << rounds * messages * 600 << " if all were kept";
+  auto reader = store_->open_checkpoint({"m", 1}).take();
+  std::array<std::uint8_t, 4096> page;
+  ASSERT_TRUE(*reader->read_page(0, 0, page));
+  EXPECT_EQ(Bytes(page.begin(), page.end()), examples::pattern(4096, 1));
+  EXPECT_FALSE(*reader->read_page(0, stride / 4096, page)) << "zeroed after it had been written";
+  ASSERT_TRUE(*reader->read_page(0, 5 * stride / 4096, page));
+  EXPECT_EQ(Bytes(page.begin(), page.end()), examples::pattern(4096, 3));
 }
 
 }  // namespace

@@ -83,6 +83,7 @@ struct StoreOptions {
   int compression_level = 1;      // zstd
   std::uint64_t segment_size_bytes = 64ull << 20;
   std::uint64_t index_limit_bytes = 256ull << 20;  // dedup index; beyond it old chunks are found no more
+  std::uint64_t epoch_map_bytes = 32ull << 20;     // of an open epoch's page map in memory; beyond it, it goes to a file
 };
 
 // Damage: where the bad bytes are, and which checkpoints cannot be trusted for it.
