@@ -11,6 +11,8 @@ PYTHON := /usr/bin/python3
 MESON  := $(PYTHON) /usr/bin/meson
 # Options for tests/run, e.g. make test TESTS='--only store'
 TESTS  ?=
+# and for bench/run
+BENCH  ?=
 
 .PHONY: help demo test test-asan test-tsan build packages qemu guests install bench \
 	fuzz soak format lint clean
@@ -22,7 +24,7 @@ help:
 	@echo 'make test-tsan  unit tests with the thread sanitizer'
 	@echo 'make build      packages, patched QEMU, guests, and everything of ours'
 	@echo 'make install    to DESTDIR and PREFIX (default /usr/local)'
-	@echo 'make bench      figures next to their floors'
+	@echo 'make bench      figures next to their floors; BENCH="--quick --only NAME --json"'
 	@echo 'make fuzz       fuzz every parser; FUZZ_SECONDS each (default 60)'
 	@echo 'make soak       the long proofs'
 	@echo 'make format, lint, clean'
@@ -71,7 +73,7 @@ install: packages qemu $(BUILD)/build.ninja
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/qemu install
 
 bench: build
-	bench/run
+	bench/run --build $(BUILD) $(BENCH)
 
 fuzz: packages
 	scripts/fuzz
@@ -85,7 +87,7 @@ format: packages
 lint: packages
 	git ls-files '*.cc' '*.cpp' '*.h' '*.c' | xargs -r clang-format --dry-run -Werror
 	git ls-files | xargs grep -lE '^#!/bin/(ba)?sh' | xargs -r -n 1 bash -n
-	git ls-files '*.py' tests/run | xargs -r $(PYTHON) -m py_compile
+	git ls-files '*.py' tests/run bench/run | xargs -r $(PYTHON) -m py_compile
 
 # The cache of QEMU and the guests is kept; its path: scripts/qemu path.
 clean:

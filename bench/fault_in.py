@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fault-in.
+
+Measured: how long a thread waits that touches a missing page, by its own clock, with 1, 2, 4 and 8 threads touching
+random pages of a real guest's memory without a break. bench/faults plays QEMU's side of doc/restore_format.md; restore-agent serves it
+from a local store, lazily (nothing else runs) and aggressively (prefetch runs). Each page is compared with what it must hold.
+Floor: the same touching, served with a page that lies ready in memory (userfaultfd, UFFDIO_COPY of 4 KiB) by another process,
+as an agent is one. A handler thread in the same process is shown beside it.
+Peer: none yet (CRIU's lazy-pages, QEMU's postcopy).
+Target: p50 at most 1.3 × the floor; p99 at most 2 × the floor with prefetch running.
+"""
+from frame import Target
+from saved_guest import saved_guest
+
+COUNT, QUICK = 1000, 200  # faults a round
+
+
+def run(bench):
+    count = QUICK if bench.quick else COUNT
+    curves = {}
+    with saved_guest(bench) as saved:
+        for threads in (1, 2) if bench.quick else (1, 2, 4, 8):
+            taken = {}
+            for _ in bench.rounds(4, 1):
+                for name in ("raw thread", "raw process", "lazy", "aggressive"):
+                    taken.setdefault(name, []).extend(one(bench, saved, name, threads, count))
+            floor = taken["raw process"]
+            title = f"{threads} thread{'s' if threads > 1 else ''}"
+            bench.row(title + ", nothing else running", "µs", taken["lazy"], floor=floor, target=Target(at_most=1.3, of="floor"))
+            bench.row(title + ", prefetch running", "µs", taken["aggressive"], floor=floor,
+                      target=[Target(at_most=1.3, of="floor"), Target(at_most=2, of="floor", percent=99)])
+            bench.row(title + ", handler in the same process", "µs", taken["raw thread"], floor=floor)
+            if threads == 1:
+                curves = {"raw, other process": floor, "raw, same process": taken["raw thread"],
+                          "ours, lazy": taken["lazy"], "ours, prefetch running": taken["aggressive"]}
+    bench.distribution("Fault-in, 1 thread", "µs", curves)
+    bench.note("Ours finds the page in the manifest, reads it from the store and decompresses a frame of 32 KiB, which the floor does not.")
+
+
+def one(bench, saved, name, threads, count):
+    if name.startswith("raw "):
+        return bench.samples("faults", "raw", name[4:], saved.images, threads, count)
+    with saved.agent(name) as agent:
+        return bench.samples("faults", "agent", agent.socket, saved.images, threads, count)

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// How long a thread waits that touches missing memory, by its own clock; one number of microseconds a line.
+//   faults raw thread|process IMAGES THREADS COUNT   served with a page that lies ready, by a thread or another process
+//   faults agent SOCKET IMAGES THREADS COUNT         served by restore-agent
+//   faults fill SOCKET IMAGES                        all of it brought by restore-agent: "SECONDS BYTES", content
+//   checked
+// IMAGES is a directory of files ram+NAME. Pages that are not zero are touched in random order, each once, and
+// compared.
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "guest_memory.h"
+#include "restore_client.h"
+
+namespace {
+
+using bench::Block;
+using bench::GuestMemory;
+using bench::page_bytes;
+
+class Toucher {
+public:
+  Toucher(const Block& block, unsigned threads, std::size_t count) : block_(block), count_(count), samples_(threads) {
+    pages_ = bench::data_pages(block);
+    std::shuffle(pages_.begin(), pages_.end(), std::mt19937_64(1));
+  }
+
+  void run() {
+    std::vector<std::thread> threads;
+    for (auto& samples : samples_) threads.emplace_back([this, &samples] { touch(samples); });
+    for (auto& thread : threads) thread.join();
+  }
+
+  void print() const {
+    for (const auto& samples : samples_)
+      for (double sample : samples) std::printf("%.2f\n", sample);
+  }
+
+private:
+  void touch(std::vector<double>& samples) {
+    for (;;) {
+      std::size_t at = next_.fetch_add(1);
+      if (at >= pages_.size() || faults_ >= count_) return;
+      std::uint8_t* page = block_.memory + pages_[at] * page_bytes;
+      // Read ahead, or prefetched: nobody waits for it, so it is no sample.
+      unsigned char present = 0;
+      if (mincore(page, page_bytes, &present) != 0) bench::fail("mincore");
+      if (present & 1) continue;
+      double start = bench::now_us();
+      (void)*static_cast<volatile std::uint8_t*>(page);
+      samples.push_back(bench::now_us() - start);
+      ++faults_;
+      if (std::memcmp(page, block_.image + pages_[at] * page_bytes, page_bytes) != 0)
+        bench::fail_plain("page " + std::to_string(pages_[at]) + " has the wrong content");
+    }
+  }
+
+  const Block& block_;
+  std::size_t count_;
+  std::vector<std::uint64_t> pages_;
+  std::vector<std::vector<double>> samples_;
+  std::atomic<std::size_t> next_ = 0, faults_ = 0;
+};
+
+// The least that any handler must do.
+void serve_raw(const Block& block, int userfault, const std::atomic<bool>& stop) {
+  std::array<uffd_msg, 64> messages;
+  pollfd item{userfault, POLLIN, 0};
+  while (!stop) {
+    if (poll(&item, 1, 100) <= 0) continue;
+    ssize_t n = read(userfault, messages.data(), sizeof(messages));
+    for (std::size_t i = 0; n > 0 && i < static_cast<std::size_t>(n) / sizeof(uffd_msg); ++i) {
+      std::uint64_t address = messages[i].arg.pagefault.address / page_bytes * page_bytes;
+      std::uint64_t offset = address - reinterpret_cast<std::uint64_t>(block.memory);
+      bench::copy_into(userfault, block.memory + offset, block.image + offset, page_bytes);
+    }
+  }
+}
+
+void raw(const std::string& handler, const GuestMemory& memory, Toucher& toucher) {
+  std::atomic<bool> stop = false;
+  if (handler == "thread") {
+    std::thread server([&] { serve_raw(memory.largest(), memory.userfault(), stop); });
+    toucher.run();
+    stop = true;
+    server.join();
+    return;
+  }
+  // A descriptor that a child inherits still fills the parent's memory.
+  pid_t child = fork();
+  if (child < 0) bench::fail("fork");
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    serve_raw(memory.largest(), memory.userfault(), stop);
+  }
+  toucher.run();
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+}
+
+int usage() {
+  std::fprintf(stderr,
+               "usage: faults raw thread|process IMAGES THREADS COUNT\n"
+               "       faults agent SOCKET IMAGES THREADS COUNT\n"
+               "       faults fill SOCKET IMAGES\n");
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string what = argc > 3 ? argv[1] : "";
+  if (what == "fill" && argc == 4) {
+    GuestMemory memory(argv[3]);
+    bench::RestoreClient client(argv[2], memory);
+    double start = bench::now_us();
+    client.wait_done();
+    double seconds = (bench::now_us() - start) / 1e6;
+    memory.check();
+    std::printf("%.6f %llu\n", seconds, static_cast<unsigned long long>(memory.data_bytes()));
+    return 0;
+  }
+  if ((what != "raw" && what != "agent") || argc != 6) return usage();
+  int threads = std::atoi(argv[4]);
+  long count = std::atol(argv[5]);
+  if (threads < 1 || threads > 64 || count < 1) return usage();
+  GuestMemory memory(argv[3]);
+  Toucher toucher(memory.largest(), static_cast<unsigned>(threads), static_cast<std::size_t>(count));
+  if (what == "raw") {
+    raw(argv[2], memory, toucher);
+  } else {
+    bench::RestoreClient client(argv[2], memory);
+    toucher.run();
+  }
+  toucher.print();
+  std::fflush(stdout);
+  // Threads of the agent may still hold the memory map: no tidy end is needed.
+  _exit(0);
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Memory as a restored QEMU has it: registered with userfaultfd, all pages missing; and what belongs there.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bench {
+
+inline constexpr std::uint64_t page_bytes = 4096;
+
+[[noreturn]] void fail(const std::string& what);  // with errno's text
+[[noreturn]] void fail_plain(const std::string& what);
+
+double now_us();
+
+// One RAM block: where it is missing, and its content to compare with.
+struct Block {
+  std::string name;
+  std::uint64_t bytes = 0;
+  std::uint8_t* memory = nullptr;
+  const std::uint8_t* image = nullptr;
+};
+
+class GuestMemory {
+public:
+  // Each file ram+NAME of the directory is a block ('%' in NAME stands for '/').
+  explicit GuestMemory(const std::string& directory);
+
+  int userfault() const { return userfault_; }
+  const std::vector<Block>& blocks() const { return blocks_; }
+  const Block& largest() const;
+  std::uint64_t data_bytes() const;  // of pages that are not zero
+
+  // Compares every page; ends the process where one differs.
+  void check() const;
+
+private:
+  int userfault_;
+  std::vector<Block> blocks_;
+};
+
+bool is_zero(const std::uint8_t* page);
+std::vector<std::uint64_t> data_pages(const Block& block);  // numbers of the pages that are not zero
+
+void register_missing(int userfault, std::uint8_t* memory, std::uint64_t bytes);
+std::uint8_t* map_memory(std::uint64_t bytes);  // of 4 KiB pages, none there yet
+int open_userfault();
+// One UFFDIO_COPY of everything, begun again where the kernel stopped on the way.
+void copy_into(int userfault, std::uint8_t* to, const std::uint8_t* from, std::uint64_t bytes);
+
+}  // namespace bench

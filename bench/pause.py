@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Guest pause per epoch.
+
+Measured: what QEMU reports of each pause (query-checkpoint-stream), from stopping the virtual CPUs until they run again, against the
+memory that an epoch carries and against the size of the machine. A Linux guest under TCG that writes random pages and its disk;
+our bare guest under KVM. Beside it once what the guest itself sees: the longest step of its counter.
+Floor: the same guest stopped and continued by QMP with nothing in between, less the cost of two QMP commands, and memcpy of as many scattered
+pages as the pause copied.
+Peer: the downtime that QEMU's background-snapshot reports for the same guest and load (no disks in it; QEMU gives it in whole milliseconds).
+Target: p50 at most 3 ms and p99 at most 8 ms at 57 MiB an epoch, and no longer than the peer; 8 GiB at most 1.2 × of 1 GiB.
+"""
+import subprocess
+import time
+
+import frame
+import stats
+from frame import Target
+from protected import Protected
+
+EPOCHS, QUICK = 40, 6
+DIRTY_MIB = {"TCG": (0, 1, 8, 57, 200), "KVM": (0, 1, 8)}  # an epoch; this KVM emulates each instruction of the bare guest
+SIZES_MIB = (1024, 2048, 4096, 8192)
+EQUAL_MIB = 8  # dirtied an epoch at every size
+
+
+def run(bench):
+    curve = {}
+    with Protected(bench, memory_mib=1024) as machine:
+        by_dirty_pages(bench, machine, "TCG", curve)
+        guest_view(bench, machine)
+    if kvm_works():
+        with Protected(bench, interval_ms=500, guest="bare", memory_mib=1024, accel="kvm", append="rate=1 words=2") as machine:
+            by_dirty_pages(bench, machine, "KVM", curve)
+    else:
+        bench.note("KVM: scripts/kvm-probe says that it does not run our bare guest here.")
+    bench.plot("Pause against what the epoch carried", "MiB", "ms, median", curve)
+    by_size(bench)
+
+
+def by_dirty_pages(bench, machine, accel, curve):
+    amounts = DIRTY_MIB[accel][:3:2] if bench.quick else DIRTY_MIB[accel]
+    if bench.options.load and accel == "TCG":
+        amounts = ("given",)
+    for amount in amounts:
+        at_amount(bench, machine, accel, amount, curve)
+
+
+def at_amount(bench, machine, accel, amount, curve):
+    """Ours, the floor and the peer in turn, on one guest and load."""
+    start_load(bench, machine, amount)
+    time.sleep(2 * machine.interval_s)
+    pauses, quiet, peer, carried = [], [], [], []
+    for _ in bench.rounds(2, 1):
+        taken = machine.epochs(len(bench.rounds(EPOCHS // 2, QUICK)))
+        pauses += taken
+        carried += [size / 2**20 for size in machine.carried(len(taken))]
+        quiet += quiet_pauses(machine, len(taken))
+        if accel == "TCG":
+            peer += snapshots(machine, len(bench.rounds(15, 2)))
+    copied = round(stats.median([pause["pages"] for pause in pauses]))
+    memcpy = bench.samples("raw_memory", "copy", copied, machine.guest.memory_mib, len(quiet))
+    floor = [a + b / 1000 for a, b in zip(quiet, memcpy)]
+    ours = [pause["total"] / 1000 for pause in pauses]
+    mebibytes = stats.median(carried)
+    wanted = []
+    if amount == 57:
+        wanted = [Target(at_most=3), Target(at_most=8, percent=99), Target(at_most=1, of="peer")]
+    bench.row(f"{accel}, {mebibytes:.1f} MiB an epoch, {copied} pages copied in the pause", "ms", ours, floor=floor,
+              peer=peer, target=wanted)
+    parts = {name: stats.median([pause[name] for pause in pauses]) for name in ("drain", "device", "dirty", "copy")}
+    bench.note(f"{accel}, {mebibytes:.1f} MiB: of the pause (medians, µs) "
+               + ", ".join(f"{name} {value:.0f}" for name, value in parts.items()) + ".")
+    for name, values in ((accel, ours), (accel + ", floor", floor), (accel + ", peer", peer)):
+        if values:
+            curve.setdefault(name, []).append((mebibytes, stats.median(values)))
+
+
+def start_load(bench, machine, amount):
+    if amount == "given":
+        machine.load(*bench.options.load.split())
+    else:
+        # Spread over so much that a page is rarely written twice in an epoch.
+        machine.load(512, round(amount * 256 / machine.interval_s), 20 if amount else 0)
+
+
+def quiet_pauses(machine, count):
+    """stop and cont at once, less two commands that do nothing: milliseconds."""
+    def timed(first, second):
+        start = time.perf_counter()
+        machine.guest.qmp(first)
+        machine.guest.qmp(second)
+        return (time.perf_counter() - start) * 1000
+    plain = stats.median([timed("query-name", "query-name") for _ in range(20)])
+    pauses = []
+    for _ in range(count):
+        pauses.append(max(0.0, timed("stop", "cont") - plain))
+        time.sleep(0.05)
+    machine.guest.qmp_connection.events.clear()
+    return pauses
+
+
+def snapshots(machine, count):
+    """QEMU's own background snapshots to nowhere, of the unprotected machine: reported downtimes in milliseconds."""
+    machine.protect(False)
+    set_background(machine, True)
+    downtimes = []
+    for _ in range(count):
+        machine.guest.qmp("migrate", uri="exec:cat >/dev/null")
+        while (status := machine.guest.qmp("query-migrate"))["status"] not in ("completed", "failed", "cancelled"):
+            time.sleep(0.05)
+        assert status["status"] == "completed", status
+        downtimes.append(status["downtime"])
+    set_background(machine, False)
+    machine.protect(True)
+    return downtimes
+
+
+def set_background(machine, wanted):
+    machine.guest.qmp("migrate-set-capabilities", capabilities=[{"capability": "background-snapshot", "state": wanted}])
+    # Unlimited: QEMU's default of 1 Gbit/s is for links.
+    machine.guest.qmp("migrate-set-parameters", max_bandwidth=1 << 40)
+
+
+def guest_view(bench, machine):
+    """Does the guest see what QEMU says? Its counter takes a step every 5 ms; the longest step of an epoch, in turn without epochs."""
+    if machine.guest.name != "linux-small":
+        return
+    machine.load(512, 8 * 256, 20)
+    seen, reported, alone = [], [], []
+    for _ in bench.rounds(2, 1):
+        for protected, into in ((True, seen), (False, alone)):
+            machine.protect(protected)
+            machine.guest.cmd("gap")
+            for _ in bench.rounds(15, 4):
+                if protected:
+                    reported.append(machine.epochs(1)[0]["total"] / 1000)
+                else:
+                    time.sleep(machine.interval_s)
+                into.append(int(machine.guest.cmd("gap")) / 1000)
+    machine.protect(True)
+    bench.row("longest step of the guest's counter in an epoch; floor: without protection", "ms", seen, floor=alone)
+    bench.note(f"Seen by the guest: {stats.median(seen) - stats.median(alone):.1f} ms more than without protection; QEMU reported pauses of "
+               f"{stats.median(reported):.1f} ms (medians).")
+
+
+def by_size(bench):
+    """The same work in machines of several sizes; the smallest is the others' floor."""
+    smallest, points = None, []
+    for size in (512, 1024) if bench.quick else SIZES_MIB:
+        with Protected(bench, interval_ms=250, memory_mib=size) as machine:
+            machine.load(256, EQUAL_MIB * 256 * 4, 20)
+            time.sleep(1)
+            ours = [pause["total"] / 1000 for pause in machine.epochs(len(bench.rounds(EPOCHS, QUICK)))]
+        smallest = smallest or (size, ours)
+        bench.row(f"TCG, {size} MiB of memory, {EQUAL_MIB} MiB dirtied; floor: {smallest[0]} MiB of memory", "ms", ours, floor=smallest[1],
+                  target=Target(at_most=1.2, of="floor") if size == SIZES_MIB[-1] else None)
+        points.append((size / 1024, stats.median(ours)))
+    bench.plot(f"Pause against the size of the machine, {EQUAL_MIB} MiB dirtied an epoch", "GiB", "ms, median", {"TCG": points})
+
+
+def kvm_works():
+    done = subprocess.run([frame.ROOT + "/scripts/kvm-probe", "bare"], capture_output=True, text=True, check=False)
+    return "bare=yes" in done.stdout
