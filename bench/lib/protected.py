@@ -9,14 +9,14 @@ from guest import Guest
 class Protected:
     """One guest, one ckptd with a store of its own; take away with close()."""
 
-    def __init__(self, bench, interval_ms=1000, guest=None, **how):
+    def __init__(self, bench, interval_ms=1000, guest=None, ports=(7,), **how):
         self.interval_s = interval_ms / 1000
         self.site = Site(interval=f"{interval_ms}ms", retention="all", directory=bench.directory(f"site-{len(bench.rows)}-{time.monotonic_ns()}"))
         self.guest = None
         try:
             self.site.start()
             self.guest = Guest(guest or bench.options.guest, directory=self.site.directory, **how)
-            self.site.run(self.guest, "vm")
+            self.site.run(self.guest, "vm", ports=ports)
             self.guest.wait_ready()
             self.protected = True
             self.wait_capturing()
