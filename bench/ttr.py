@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Time to the first useful answer.
+
+Measured: from starting `ckptctl restore` to the first answer over the network that a booted-anew machine could not give (the
+nonce that lives in RAM only), for machines of 1, 4 and 8 GiB, half of it in use, lost by SIGKILL.
+Floor: starting the same QEMU until its monitor answers.
+Peer: the same machine saved by QEMU's own migration to a file and started with -incoming file: (what libvirt's restore does).
+Target: at most 1/10 of the peer at 4 GiB; at most 1.2 × from 1 to 8 GiB; at most 0.5 s.
+"""
+import subprocess
+import threading
+import time
+
+import stats
+from ckpt_site import wait_until
+from frame import Target
+from guest import Qmp
+from protected import Protected
+
+SIZES_MIB = (1024, 4096, 8192)
+
+
+def run(bench):
+    smallest, lines = None, {"ours": [], "peer": [], "floor": []}
+    for size in SIZES_MIB[:1] if bench.quick else SIZES_MIB:
+        ours, peer, floor = measure(bench, size)
+        wanted = [Target(at_most=0.5)]
+        if size == 4096:
+            wanted.append(Target(at_most=0.1, of="peer"))
+        bench.row(f"{size // 1024} GiB", "s", ours, floor=floor, peer=peer, target=wanted)
+        for name, values in (("ours", ours), ("peer", peer), ("floor", floor)):
+            lines[name].append((size / 1024, stats.median(values)))
+        smallest = smallest or ours
+        if size == SIZES_MIB[-1] and not bench.quick:
+            bench.row("8 GiB; floor: ours at 1 GiB", "s", ours, floor=smallest, target=Target(at_most=1.2, of="floor"))
+    bench.plot("Time to the first useful answer", "GiB", "s, median", lines)
+
+
+def measure(bench, size):
+    ours, peer, floor = [], [], []
+    saved = bench.scratch + "/saved"
+    with Protected(bench, memory_mib=size) as machine:
+        guest, site = machine.guest, machine.site
+        guest.cmd(f"load {size // 2} 0 0", timeout_s=600)
+        site.wait_checkpoints("vm", 3, 600)
+        nonce = guest.tcp_cmd("nonce")
+        machine.protect(False)
+        save_as_stock_does(guest, saved)
+        guest.kill()
+        wait_until(lambda: not site.machine("vm")["connected"], 30, "vm to be lost")
+        point = f"vm@{site.checkpoints('vm')[-1]['number']}"
+        for number in bench.rounds(5, 1):
+            floor.append(start_of_qemu(guest))
+            ours.append(restore(machine, point, bench.directory(f"disks-{size}-{number}"), nonce))
+            guest.kill()
+            wait_until(lambda: site.restore_of("vm")["phase"] == "ended", 60, "the restore to end")
+            peer.append(stock_restore(guest, saved, nonce))
+    return ours, peer, floor
+
+
+def save_as_stock_does(guest, path):
+    guest.qmp("migrate-set-parameters", max_bandwidth=1 << 40)
+    guest.qmp("migrate", uri="file:" + path)
+    wait_until(lambda: guest.qmp("query-migrate")["status"] in ("completed", "failed"), 600, "saving")
+    assert guest.qmp("query-migrate")["status"] == "completed"
+
+
+def first_answer(guest, nonce, start, failed=lambda: None, limit_s=300):
+    """Seconds since `start` when the machine says who it is."""
+    while time.monotonic() - start < limit_s:
+        try:
+            # Short: what is sent before the guest runs is lost, and asking again is what a client would do.
+            if guest.tcp_cmd("nonce", timeout_s=0.3) == nonce:
+                return time.monotonic() - start
+        except OSError:
+            pass
+        if failed():
+            raise RuntimeError(f"the restore failed: {failed()}")
+        time.sleep(0.005)
+    raise TimeoutError(f"no answer in {limit_s} s")
+
+
+def restore(machine, point, disks, nonce):
+    errors = []
+
+    def command():
+        try:
+            machine.site.restore(machine.guest, point, ["--disk-dir", disks])
+        except Exception as error:  # pylint: disable=broad-except
+            errors.append(error)
+    start = time.monotonic()
+    thread = threading.Thread(target=command)
+    thread.start()
+    try:
+        return first_answer(machine.guest, nonce, start, lambda: errors)
+    finally:
+        thread.join()
+
+
+def stock_restore(guest, path, nonce):
+    ports = guest.forwards
+    start = time.monotonic()
+    guest.start(["-incoming", "file:" + path])
+    seconds = first_answer(guest, nonce, start)
+    guest.kill()
+    guest.forwards = ports  # those that the recorded command line has
+    return seconds
+
+
+def start_of_qemu(guest):
+    ports = guest.forwards
+    command = guest.command_line() + ["-S"]
+    guest.forwards = ports
+    start = time.monotonic()
+    with open(guest.path("floor.log"), "ab") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        Qmp(guest.path("qmp.sock")).close()
+        return time.monotonic() - start
+    finally:
+        process.kill()
+        process.wait()
