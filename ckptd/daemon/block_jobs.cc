@@ -33,11 +33,12 @@ ckpt::Result<Json> query_nodes(Qmp& qmp) { return qmp.execute("query-named-block
 
 }  // namespace
 
-ckpt::Status start_block_streams(RestoreState& state) {
+ckpt::Result<std::vector<RestoredDisk>> start_block_streams(const RestoreState& state) {
   CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms));
   CKPT_ASSIGN(Json jobs, qmp.execute("query-block-jobs"));
   CKPT_ASSIGN(Json nodes, query_nodes(qmp));
-  for (auto& disk : state.disks) {
+  auto disks = state.disks;
+  for (auto& disk : disks) {
     if (disk.local || has_job(jobs, disk)) continue;
     Json node = find_overlay(nodes, disk.overlay);
     if (node.is_null()) return make_error(Code::not_found, "QEMU has no block node of " + disk.overlay);
@@ -46,27 +47,23 @@ ckpt::Status start_block_streams(RestoreState& state) {
     if (!started.ok()) return make_error(started.error().code, "disk " + disk.name + ": " + started.error().context);
     disk.streaming = true;
   }
-  return {};
+  return disks;
 }
 
-ckpt::Result<bool> check_block_streams(RestoreState& state) {
-  auto connected = Qmp::connect(state.qmp, qmp_limit_ms);
-  if (!connected.ok()) return false;
-  Qmp qmp = connected.take();
+ckpt::Result<std::vector<RestoredDisk>> check_block_streams(const RestoreState& state) {
+  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms));
   CKPT_ASSIGN(Json jobs, qmp.execute("query-block-jobs"));
   CKPT_ASSIGN(Json nodes, query_nodes(qmp));
-  bool changed = false;
-  for (auto& disk : state.disks) {
+  auto disks = state.disks;
+  for (auto& disk : disks) {
     if (disk.local || has_job(jobs, disk)) continue;
     Json node = find_overlay(nodes, disk.overlay);
     if (!node.is_null() && !text_of(node, "backing_file").empty())
-      return make_error(Code::unavailable,
-                        "disk " + disk.name + ": its stream job has ended early and is started again");
+      return make_error(Code::cancelled, "disk " + disk.name + ": its stream job has ended early and is started again");
     disk.local = true;
     disk.streaming = false;
-    changed = true;
   }
-  return changed;
+  return disks;
 }
 
 }  // namespace ckptd

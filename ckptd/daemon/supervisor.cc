@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "daemon/supervisor.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,10 +22,13 @@ using ckpt::make_error;
 
 namespace {
 
-constexpr auto step_interval = std::chrono::milliseconds(100);
-constexpr std::int64_t query_interval_ms = 500;
-constexpr std::int64_t backoff_first_ms = 100;
-constexpr std::int64_t backoff_largest_ms = 5'000;
+constexpr int step_interval_ms = 100;
+constexpr std::int64_t talk_interval_ms = 500;
+// While there is no agent the guest stands still at its first fault: a death or a few are made good at once. What dies
+// again and again must not take the host's time.
+constexpr unsigned restarts_at_once = 5;
+constexpr std::int64_t backoff_ms = 250, backoff_largest_ms = 1'000;
+constexpr std::int64_t grown_up_ms = 10'000;
 
 bool under_way(const RestoreState& state) {
   return state.phase == "starting" || state.phase == "running" || state.phase == "streaming";
@@ -80,17 +85,36 @@ Supervisor::~Supervisor() { thread_.join(); }
 
 void Supervisor::run() {
   while (!daemon_.stopping()) {
+    watched_.clear();
     for (const auto& directory : directories_in(daemon_.run_dir().restores())) step(directory);
-    std::this_thread::sleep_for(step_interval);
+    wait_for_a_death(step_interval_ms);
   }
+}
+
+void Supervisor::watch(const ProcessId& process) {
+  if (alive(process)) watched_.push_back(process);
+}
+
+void Supervisor::wait_for_a_death(int time_limit_ms) {
+  std::vector<Fd> processes;
+  std::vector<pollfd> entries;
+  for (const auto& process : watched_) {
+    processes.emplace_back(static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0)));
+    // Without one it is looked for when the time is over.
+    if (processes.back()) entries.push_back({processes.back().get(), POLLIN, 0});
+  }
+  ::poll(entries.data(), entries.size(), time_limit_ms);
 }
 
 void Supervisor::step(const std::string& directory) {
   std::lock_guard lock(mutex_);
   auto state = load_restore(directory);
   if (!state.ok()) {
-    if (state.error().code != Code::not_found && may_start("complaint " + directory))
-      log_line("left alone: " + state.error().message());
+    std::string& complaint = complaints_[directory];
+    if (state.error().code != Code::not_found && complaint != state.error().message()) {
+      complaint = state.error().message();
+      log_line("left alone: " + complaint);
+    }
     return;
   }
   if (!tend(*state, directory)) return;
@@ -116,11 +140,12 @@ bool Supervisor::tend(RestoreState& state, const std::string& directory) {
   bool done = text_of(read_agent_status(state), "state") == "done";
   bool changed = tend_agent(state, directory, done);
   changed |= tend_servers(state, directory);
+  if (!done) watch(state.agent);
+  for (const auto& disk : state.disks) watch(disk.server);
   if (!done) return changed;
   if (state.phase == "running" && all_local(state)) return true;
-  if (state.phase == "running" && state.mode != "lazy") return begin_streaming(state) || changed;
-  if (state.phase == "streaming") return tend_streaming(state) || changed;
-  return changed;
+  if (state.phase == "running" && state.mode == "lazy") return changed;
+  return tend_disks(state) || changed;
 }
 
 bool Supervisor::tend_agent(RestoreState& state, const std::string& directory, bool done) {
@@ -167,39 +192,50 @@ bool Supervisor::all_local(RestoreState& state) {
   return true;
 }
 
-bool Supervisor::begin_streaming(RestoreState& state) {
-  if (!may_start("streaming " + state.name)) return false;
-  auto begun = start_block_streams(state);
-  if (!begun.ok()) {
-    if (state.reason == begun.error().context) return false;
-    state.reason = begun.error().context;
-    log_line(state.name + ": disks cannot be streamed in yet: " + state.reason);
-    return true;
+// Brings the disks home: starts what copies them, and looks how far it has come.
+bool Supervisor::tend_disks(RestoreState& state) {
+  auto talk = talks_.find(state.name);
+  if (talk == talks_.end()) {
+    auto& next_ms = next_talk_ms_[state.name];
+    if (monotonic_ms() < next_ms) return false;
+    next_ms = monotonic_ms() + talk_interval_ms;
+    bool started = state.phase == "streaming";
+    talks_[state.name] = {state.begun_ns,
+                          std::async(std::launch::async, started ? check_block_streams : start_block_streams, state)};
+    return false;
   }
-  state.phase = "streaming";
-  state.reason.clear();
-  log_line(state.name + ": memory is local, the disks follow");
-  return true;
+  if (talk->second.disks.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return false;
+  bool about_this = talk->second.begun_ns == state.begun_ns;
+  auto disks = talk->second.disks.get();
+  talks_.erase(talk);
+  return about_this && take_disks(state, disks);
 }
 
-bool Supervisor::tend_streaming(RestoreState& state) {
-  auto& next_ms = next_query_ms_[state.name];
-  if (monotonic_ms() < next_ms) return false;
-  next_ms = monotonic_ms() + query_interval_ms;
-  auto checked = check_block_streams(state);
-  if (!checked.ok()) {
-    // A job that failed is started again by going back one step.
-    state.phase = "running";
-    state.reason = checked.error().context;
-    log_line(state.name + ": " + state.reason);
+bool Supervisor::take_disks(RestoreState& state, const ckpt::Result<std::vector<RestoredDisk>>& disks) {
+  if (!disks.ok()) {
+    // A QEMU that does not answer now may do so later; a job that failed is started again by going back one step.
+    bool job_failed = state.phase == "streaming" && disks.error().code != Code::unavailable;
+    if (job_failed) state.phase = "running";
+    if (state.reason == disks.error().context) return job_failed;
+    state.reason = disks.error().context;
+    log_line(state.name + ": its disks: " + state.reason);
     return true;
   }
-  for (auto& disk : state.disks) {
+  if (state.phase == "running") log_line(state.name + ": memory is local, the disks follow");
+  state.phase = "streaming";
+  state.reason.clear();
+  // Their servers may have been replaced meanwhile.
+  for (std::size_t i = 0; i < std::min(state.disks.size(), disks->size()); ++i) {
+    auto& disk = state.disks[i];
+    disk.node = (*disks)[i].node;
+    disk.streaming = (*disks)[i].streaming;
+    disk.local = (*disks)[i].local;
     if (!disk.local || !disk.server.known()) continue;
     terminate(disk.server, SIGTERM);
     disk.server = {};
   }
-  return all_local(state) || *checked;
+  (void)all_local(state);
+  return true;
 }
 
 void Supervisor::close(RestoreState& state, const std::string& phase, const std::string& reason) {
@@ -224,11 +260,10 @@ bool Supervisor::may_start(const std::string& key) {
   auto& backoff = backoffs_[key];
   std::int64_t now_ms = monotonic_ms();
   if (now_ms < backoff.not_before_ms) return false;
-  // Doubles while it dies young, and starts anew after a good while.
-  bool young = now_ms - backoff.started_ms < 2 * backoff_largest_ms;
-  backoff.wait_ms = young && backoff.wait_ms ? std::min(backoff.wait_ms * 2, backoff_largest_ms) : backoff_first_ms;
+  backoff.young_deaths = now_ms - backoff.started_ms < grown_up_ms ? backoff.young_deaths + 1 : 0;
   backoff.started_ms = now_ms;
-  backoff.not_before_ms = now_ms + backoff.wait_ms;
+  unsigned late = backoff.young_deaths < restarts_at_once ? 0 : backoff.young_deaths - restarts_at_once + 1;
+  if (late > 0) backoff.not_before_ms = now_ms + std::min(backoff_ms << std::min(late - 1, 8u), backoff_largest_ms);
   return true;
 }
 

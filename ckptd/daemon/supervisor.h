@@ -2,8 +2,12 @@
 //
 // Watches restores from the moment their guest runs: replaces agents and disk servers that die, brings the disks home,
 // and ends what is over. All it knows lies in RUN_DIR/restore, so it goes on where an earlier ckptd was.
+//
+// One thread serves all restores, so it waits for nobody: words with a QEMU, which may hang, are had in a thread of
+// their own, one at a time for each restore.
 #pragma once
 
+#include <future>
 #include <map>
 #include <mutex>
 #include <string>
@@ -29,17 +33,23 @@ public:
 private:
   struct Backoff {
     std::int64_t not_before_ms = 0;
-    std::int64_t wait_ms = 0;
     std::int64_t started_ms = 0;
+    unsigned young_deaths = 0;
+  };
+  struct Talk {
+    std::uint64_t begun_ns = 0;  // of the restore that it is about
+    std::future<ckpt::Result<std::vector<RestoredDisk>>> disks;
   };
 
   void run();
+  void watch(const ProcessId& process);
+  void wait_for_a_death(int time_limit_ms);
   void step(const std::string& directory);
   bool tend(RestoreState& state, const std::string& directory);
   bool tend_agent(RestoreState& state, const std::string& directory, bool done);
   bool tend_servers(RestoreState& state, const std::string& directory);
-  bool begin_streaming(RestoreState& state);
-  bool tend_streaming(RestoreState& state);
+  bool tend_disks(RestoreState& state);
+  bool take_disks(RestoreState& state, const ckpt::Result<std::vector<RestoredDisk>>& disks);
   bool all_local(RestoreState& state);
   void close(RestoreState& state, const std::string& phase, const std::string& reason);
   void unpin(const RestoreState& state);
@@ -49,7 +59,10 @@ private:
   Daemon& daemon_;
   std::mutex mutex_;  // of the state files
   std::map<std::string, Backoff> backoffs_;
-  std::map<std::string, std::int64_t> next_query_ms_;
+  std::map<std::string, std::string> complaints_;  // by directory
+  std::map<std::string, Talk> talks_;              // by machine
+  std::map<std::string, std::int64_t> next_talk_ms_;
+  std::vector<ProcessId> watched_;  // their death is news
   std::thread thread_;
 };
 
