@@ -13,16 +13,10 @@ namespace ckptd {
 using ckpt::Code;
 using ckpt::make_error;
 
-namespace {
-
-constexpr std::int64_t line_limit_ms = 30'000;
-
-}  // namespace
-
 ckpt::Result<std::optional<std::string>> LineChannel::read_line(int idle_ms) {
   std::int64_t deadline_ms = idle_ms < 0 ? -1 : monotonic_ms() + idle_ms;
   bool begun = !buffer_.empty();
-  if (begun) deadline_ms = monotonic_ms() + line_limit_ms;
+  if (begun) deadline_ms = monotonic_ms() + line_limit_ms_;
   std::size_t searched = 0;
   for (;;) {
     auto end = buffer_.find('\n', searched);
@@ -48,7 +42,7 @@ ckpt::Result<std::optional<std::string>> LineChannel::read_line(int idle_ms) {
       if (buffer_.empty()) return std::optional<std::string>();
       return make_error(Code::protocol, "the connection ended within a line");
     }
-    if (!begun) deadline_ms = monotonic_ms() + line_limit_ms;
+    if (!begun) deadline_ms = monotonic_ms() + line_limit_ms_;
     begun = true;
     buffer_.append(bytes, static_cast<std::size_t>(got));
   }
@@ -56,7 +50,7 @@ ckpt::Result<std::optional<std::string>> LineChannel::read_line(int idle_ms) {
 
 ckpt::Status LineChannel::write_line(std::string line) {
   line += '\n';
-  std::int64_t deadline_ms = monotonic_ms() + line_limit_ms;
+  std::int64_t deadline_ms = monotonic_ms() + line_limit_ms_;
   for (std::size_t done = 0; done < line.size();) {
     ssize_t put = ::send(fd_.get(), line.data() + done, line.size() - done, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (put > 0) {

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
+#include <filesystem>
 #include <vector>
 
 #include "common/text.h"
@@ -57,6 +58,13 @@ ckpt::Result<std::string> absolute_path(const std::string& path) {
   char resolved[PATH_MAX];
   if (!::realpath(path.c_str(), resolved)) return ckpt::system_error(errno, path);
   return std::string(resolved);
+}
+
+std::string whole_path(const std::string& path) {
+  std::error_code error;
+  auto whole = std::filesystem::absolute(path, error).lexically_normal().string();
+  while (whole.size() > 1 && whole.back() == '/') whole.pop_back();
+  return whole;
 }
 
 ckpt::Result<std::string> find_restore_agent() {

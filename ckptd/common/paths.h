@@ -10,6 +10,7 @@
 namespace ckptd {
 
 inline constexpr const char* default_run_dir = "/run/ckpt";
+inline constexpr const char* default_state_dir = "/var/lib/ckptd";
 
 struct RunDir {
   std::string path = default_run_dir;
@@ -24,7 +25,10 @@ struct RunDir {
 
 // ok when the directory is there; made with mode 0700, its parents too, otherwise.
 ckpt::Status make_directories(const std::string& path);
+// Resolved; it must be there.
 ckpt::Result<std::string> absolute_path(const std::string& path);
+// From the root, without '.', '..' and doubled slashes, whether it is there or not.
+std::string whole_path(const std::string& path);
 
 // CKPT_RESTORE_AGENT and CKPT_NBDKIT_PLUGIN come first, then the build tree of this program, then the installed place.
 ckpt::Result<std::string> find_restore_agent();

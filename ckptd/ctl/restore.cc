@@ -247,7 +247,7 @@ ckpt::Status Restore::start_qemu() {
   command_->add("-object", "checkpoint-restore,id=restore0,path=" + directory_ + "/agent.sock");
   // With a disk that the checkpoint lacks, the checkpoint is no base: the store has nothing of that disk, and
   // everything is copied anew.
-  std::string base = has_foreign_disk_ ? "" : ",base=" + state_.source;
+  std::string base = has_foreign_disk_ ? "" : ",base=" + text_of(begun_, "base");
   command_->add("-object", "checkpoint-stream,id=ckpt0,path=" + text_of(begun_, "socket") + base);
   command_->add("-qmp", "unix:" + state_.qmp + ",server=on,wait=off");
   ::unlink(state_.qmp.c_str());

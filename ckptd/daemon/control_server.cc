@@ -25,9 +25,24 @@ constexpr int stop_check_ms = 200;
 
 ControlServer::~ControlServer() {
   if (thread_.joinable()) thread_.join();
-  // Connection threads look for the stop themselves.
-  while (connections_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  {
+    // Nobody waits any longer for a client that stalls.
+    std::unique_lock lock(mutex_);
+    for (int fd : connections_) ::shutdown(fd, SHUT_RDWR);
+    left_.wait(lock, [this] { return connections_.empty(); });
+  }
   if (listener_) ::unlink(daemon_.run_dir().control_socket().c_str());
+}
+
+bool ControlServer::enter(int fd) {
+  std::lock_guard lock(mutex_);
+  return connections_.size() < connection_limit && connections_.insert(fd).second;
+}
+
+void ControlServer::leave(int fd) {
+  std::lock_guard lock(mutex_);
+  connections_.erase(fd);
+  left_.notify_all();
 }
 
 ckpt::Status ControlServer::start() {
@@ -43,22 +58,24 @@ void ControlServer::accept_loop() {
     Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!fd) continue;
     auto allowed = check_peer(fd.get());
-    if (allowed.ok() && connections_ >= connection_limit)
+    if (allowed.ok() && !enter(fd.get()))
       allowed = make_error(Code::busy, "ckptd serves 64 connections already: try again later");
     if (!allowed.ok()) {
       (void)LineChannel(std::move(fd), json_line_limit_bytes).write_line(dump(error_answer(allowed.error())));
       continue;
     }
-    ++connections_;
-    std::thread([this, taken = std::move(fd)]() mutable {
-      serve(std::move(taken));
-      --connections_;
-    }).detach();
+    std::thread([this, taken = std::move(fd)]() mutable { serve(std::move(taken)); }).detach();
   }
 }
 
 void ControlServer::serve(Fd fd) {
-  LineChannel channel(std::move(fd), json_line_limit_bytes);
+  LineChannel channel(std::move(fd), json_line_limit_bytes, daemon_.options().stall_limit_ms);
+  // Left before the descriptor is closed, and this object not touched afterwards: it may be gone.
+  struct Leave {
+    ControlServer& server;
+    int fd;
+    ~Leave() { server.leave(fd); }
+  } leave_at_end{*this, channel.fd()};
   while (!daemon_.stopping()) {
     pollfd entry{channel.fd(), POLLIN, 0};
     if (!channel.has_buffered() && ::poll(&entry, 1, stop_check_ms) == 0) continue;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
-#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <set>
 #include <thread>
 
 #include "ckpt/result.h"
@@ -22,11 +24,15 @@ public:
 private:
   void accept_loop();
   void serve(Fd fd);
+  bool enter(int fd);
+  void leave(int fd);
 
   Daemon& daemon_;
   Supervisor& supervisor_;
   Fd listener_;
-  std::atomic<unsigned> connections_{0};
+  std::mutex mutex_;  // of what follows
+  std::condition_variable left_;
+  std::set<int> connections_;  // descriptors, each served by a thread of its own
   std::thread thread_;
 };
 

@@ -5,11 +5,12 @@
 #include <set>
 #include <thread>
 
-#include "ckpt/env.h"
 #include "common/point.h"
 #include "common/process.h"
 #include "common/text.h"
+#include "daemon/known_store.h"
 #include "daemon/log.h"
+#include "daemon/restored_base.h"
 
 namespace ckptd {
 
@@ -19,14 +20,13 @@ using ckpt::make_error;
 ckpt::Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
   CKPT_TRY(make_directories(options.run_dir.path));
   CKPT_TRY(make_directories(options.run_dir.restores()));
-  CKPT_TRY(make_directories(options.store_path));
-  // Agents and disk servers run elsewhere and outlive this process: they get whole paths.
+  // Agents and disk servers run elsewhere and outlive this process: they get whole paths. The store's is not resolved
+  // further: what it leads to may be missing or another one today.
   CKPT_ASSIGN(options.run_dir.path, absolute_path(options.run_dir.path));
-  CKPT_ASSIGN(options.store_path, absolute_path(options.store_path));
+  options.store_path = whole_path(options.store_path);
+  CKPT_ASSIGN(auto store, open_known_store(options.state_dir, options.store_path, options.new_store));
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(options)));
-  ckpt::StoreOptions store_options;
-  store_options.create = true;
-  CKPT_ASSIGN(daemon->store_, ckpt::Store::open(ckpt::Env::system(), daemon->options_.store_path, store_options));
+  daemon->store_ = std::move(store);
   std::vector<std::string> complaints;
   CKPT_ASSIGN(auto records, daemon->files_.load(complaints));
   for (const auto& complaint : complaints) log_line("left alone: " + complaint);
@@ -45,8 +45,8 @@ ckpt::Status Daemon::start_machine(const std::string& name, const Record& record
   hooks.store_failed = [this](const std::string& reason) {
     request_stop(true, "the store must be opened again: " + reason);
   };
-  auto machine =
-      std::make_shared<Machine>(*store_, options_.run_dir, name, record.config, record.policy, std::move(hooks));
+  auto machine = std::make_shared<Machine>(*store_, options_.run_dir, name, record.config, record.policy,
+                                           options_.stall_limit_ms, std::move(hooks));
   CKPT_TRY(machine->start());
   machines_[name] = std::move(machine);
   return {};
@@ -129,6 +129,7 @@ ckpt::Status Daemon::forget(const std::string& name) {
     if (stored) CKPT_TRY(store_->forget_machine(name));
     machine = take_machine(name);
     files_.remove(name);
+    revoke_base(run_dir(), name);
     records_.erase(name);
   }
   if (machine) machine->stop();
@@ -157,14 +158,18 @@ ckpt::Result<Policy> Daemon::set_policy(const std::string& name, const Json& pol
   return record.policy;
 }
 
+ckpt::Result<std::vector<ckpt::CheckpointInfo>> Daemon::checkpoints(const std::string& machine) const {
+  auto kept = store_->checkpoints(machine);
+  if (kept.ok() || kept.error().code != Code::not_found) return kept;
+  std::lock_guard lock(mutex_);
+  if (records_.contains(machine)) return std::vector<ckpt::CheckpointInfo>();
+  return make_error(Code::not_found, "no machine is named '" + machine + "': see 'ckptctl status'");
+}
+
 ckpt::Result<ckpt::CheckpointInfo> Daemon::resolve(const std::string& machine, const std::string& point) const {
   CKPT_TRY(check_machine_name(machine));
-  auto kept = store_->checkpoints(machine);
-  if (!kept.ok()) {
-    if (kept.error().code != Code::not_found) return kept.error();
-    return make_error(Code::not_found, "no machine named '" + machine + "' has checkpoints: see 'ckptctl status'");
-  }
-  return resolve_point(machine, point, *kept);
+  CKPT_ASSIGN(auto kept, checkpoints(machine));
+  return resolve_point(machine, point, kept);
 }
 
 ckpt::Status Daemon::check_not_running(const std::string& name) const {

@@ -20,9 +20,11 @@ class Daemon {
 public:
   struct Options {
     std::string store_path;
+    bool new_store = false;  // whatever store is at store_path is right; made when there is none
+    std::string state_dir = default_state_dir;
     RunDir run_dir;
-    Policy policy;  // of machines that bring none
-    std::string program;
+    Policy policy;                         // of machines that bring none
+    std::int64_t stall_limit_ms = 30'000;  // of clients, inside a message or a line
   };
 
   static ckpt::Result<std::unique_ptr<Daemon>> open(Options options);
@@ -42,6 +44,8 @@ public:
   ckpt::Status forget(const std::string& name);
   ckpt::Result<Policy> set_policy(const std::string& name, const Json& policy);
 
+  // Kept ones of a machine, oldest first; none of one that has none yet. not_found: nobody knows the machine.
+  ckpt::Result<std::vector<ckpt::CheckpointInfo>> checkpoints(const std::string& machine) const;
   ckpt::Result<ckpt::CheckpointInfo> resolve(const std::string& machine, const std::string& point) const;
   // ok when no QEMU runs under this name: none connected, and none of its pid file alive.
   ckpt::Status check_not_running(const std::string& name) const;

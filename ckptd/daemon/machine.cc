@@ -12,6 +12,7 @@
 #include "common/text.h"
 #include "common/unix_socket.h"
 #include "daemon/log.h"
+#include "daemon/restored_base.h"
 
 namespace ckptd {
 
@@ -21,7 +22,6 @@ using ckpt::make_error;
 namespace {
 
 constexpr std::size_t connection_limit = 8;
-constexpr std::int64_t stall_limit_ms = 30'000;
 constexpr std::int64_t full_retry_ms = 2'000;
 constexpr std::uint64_t full_headroom_bytes = 64ull << 20;
 constexpr std::size_t receive_bytes = 1 << 20;
@@ -32,10 +32,13 @@ bool zero(const std::array<std::uint8_t, 16>& bytes) {
 
 }  // namespace
 
-Machine::Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Json config, Policy policy, Hooks hooks)
+Machine::Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Json config, Policy policy,
+                 std::int64_t stall_limit_ms, Hooks hooks)
     : store_(store),
+      run_dir_(run_dir),
       name_(std::move(name)),
       socket_path_(run_dir.stream_socket(name_)),
+      stall_limit_ms_(stall_limit_ms),
       hooks_(std::move(hooks)),
       config_(std::move(config)),
       policy_(std::move(policy)) {
@@ -115,7 +118,7 @@ void Machine::accept_one() {
   if (!fd || !check_peer(fd.get()).ok()) return;
   auto& connection = connections_.emplace_back();
   connection.fd = std::move(fd);
-  connection.last_bytes_ms = monotonic_ms();
+  connection.alive_ms = monotonic_ms();
   ckpt::StreamReceiver::Options options;
   options.machine = name_;
   options.start_anew = start_anew_;
@@ -126,6 +129,7 @@ void Machine::accept_one() {
   }
   ckpt::StreamReceiver::Events events;
   events.hello = [this, &connection](const ckpt::StreamHello& hello) { return on_hello(connection, hello); };
+  events.base = [this](const ckpt::StreamHello& hello) { return on_base(hello); };
   events.committed = [this](const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
     on_committed(info, figures);
   };
@@ -157,12 +161,27 @@ ckpt::Status Machine::on_hello(Connection& connection, const ckpt::StreamHello& 
     status_.connected = true;
     status_.qemu_version = hello.qemu_version;
     status_.machine_type = hello.machine_type;
-    status_.base = hello.base;
+    status_.base.clear();
   }
+  base_refused_.clear();
   set_state("copying", "");
-  log_line(name_ + ": connected, QEMU " + hello.qemu_version + ", " + hello.machine_type +
-           (hello.base.empty() ? "" : ", restored from " + hello.base));
+  log_line(name_ + ": connected, QEMU " + hello.qemu_version + ", " + hello.machine_type);
   return {};
+}
+
+ckpt::CheckpointId Machine::on_base(const ckpt::StreamHello& hello) {
+  auto base = claim_base(run_dir_, store_, name_, hello);
+  if (!base.ok()) {
+    base_refused_ =
+        "everything is copied: QEMU says it was restored from " + hello.base + ", but " + base.error().context;
+    set_state("copying", base_refused_);
+    log_line(name_ + ": " + base_refused_);
+    return {};
+  }
+  std::lock_guard lock(mutex_);
+  status_.base = base->machine + "@" + std::to_string(base->number);
+  log_line(name_ + ": restored from " + status_.base);
+  return *base;
 }
 
 void Machine::on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
@@ -188,7 +207,7 @@ void Machine::on_state(ckpt::CaptureState state, std::uint64_t remaining_bytes, 
   }
   switch (state) {
     case ckpt::CaptureState::copying:
-      set_state("copying", reason);
+      set_state("copying", reason.empty() ? base_refused_ : reason);
       break;
     case ckpt::CaptureState::capturing:
       set_state("capturing", reason);
@@ -211,7 +230,7 @@ void Machine::receive(Connection& connection) {
   }
   auto status = connection.receiver->feed({buffer.data(), static_cast<std::size_t>(got)});
   // After feed(): a commit in it takes its time, which is not the peer's.
-  connection.last_bytes_ms = monotonic_ms();
+  if (connection.greeted) connection.alive_ms = monotonic_ms();
   if (!status.ok()) end(connection, status.error());
 }
 
@@ -228,9 +247,11 @@ void Machine::send_output(Connection& connection) {
 void Machine::check_stall(Connection& connection) {
   bool within =
       connection.receiver->missing_bytes() > 0 || !connection.greeted || !connection.receiver->output().empty();
-  if (connection.over || !within || monotonic_ms() - connection.last_bytes_ms < stall_limit_ms) return;
+  if (connection.over || !within || monotonic_ms() - connection.alive_ms < stall_limit_ms_) return;
   end(connection,
-      make_error(Code::protocol, "the client has stalled for 30 s inside a message: the connection is cut"));
+      make_error(Code::protocol,
+                 "the client has stalled for " + format_duration_ms(static_cast<std::uint64_t>(stall_limit_ms_)) +
+                     (connection.greeted ? " inside a message" : " before its HELLO") + ": the connection is cut"));
 }
 
 void Machine::pace() {

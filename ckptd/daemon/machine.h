@@ -32,7 +32,8 @@ struct MachineStatus {
   std::uint64_t remaining_bytes = 0;
   std::uint64_t newest_wall_clock_ns = 0;  // 0: no checkpoint
   std::uint64_t failures = 0;              // connections that ended with an error
-  std::string qemu_version, machine_type, base;
+  std::string qemu_version, machine_type;
+  std::string base;  // MACHINE@NUMBER that the machine was restored from
   Figures figures;
 };
 
@@ -43,7 +44,9 @@ public:
     std::function<void(const std::string&)> store_failed;  // it refuses writes until it is opened again
   };
 
-  Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Json config, Policy policy, Hooks hooks);
+  // `stall_limit_ms`: a client may stop so long inside a message, and needs no longer for its HELLO.
+  Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Json config, Policy policy,
+          std::int64_t stall_limit_ms, Hooks hooks);
   ~Machine();
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
@@ -68,8 +71,8 @@ private:
   struct Connection {
     Fd fd;
     std::unique_ptr<ckpt::StreamReceiver> receiver;
-    std::int64_t last_bytes_ms = 0;
-    bool greeted = false;  // HELLO accepted: this is the machine
+    std::int64_t alive_ms = 0;  // until HELLO, when it connected; then, when it last sent something
+    bool greeted = false;       // HELLO accepted: this is the machine
     bool over = false;
   };
   struct Request {
@@ -88,6 +91,7 @@ private:
   void pace();
   void end(Connection& connection, const ckpt::Error& error);
   ckpt::Status on_hello(Connection& connection, const ckpt::StreamHello& hello);
+  ckpt::CheckpointId on_base(const ckpt::StreamHello& hello);
   void on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures);
   void on_state(ckpt::CaptureState state, std::uint64_t remaining_bytes, const std::string& reason);
   void fail_requests(const ckpt::Error& error);
@@ -97,15 +101,18 @@ private:
   void wake();
 
   ckpt::Store& store_;
+  const RunDir run_dir_;
   const std::string name_;
   const std::string socket_path_;
+  const std::int64_t stall_limit_ms_;
   const Hooks hooks_;
 
   Fd listener_, wake_;
   std::list<Connection> connections_;  // of the thread
   Connection* active_ = nullptr;
-  bool damaged_ = false;  // the store is read-only
-  bool start_anew_ = false;  // the chain cannot be continued: part of it is damaged
+  bool damaged_ = false;      // the store is read-only
+  std::string base_refused_;  // why the connected QEMU copies all, though it says that it was restored
+  bool start_anew_ = false;   // the chain cannot be continued: part of it is damaged
   std::int64_t next_take_ms_ = 0;
   std::int64_t full_until_ms_ = 0;  // 0: not full
   std::uint64_t full_free_bytes_ = 0;

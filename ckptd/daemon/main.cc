@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <iostream>
 #include <thread>
 
@@ -72,14 +71,39 @@ ckpt::Result<bool> serve(Daemon::Options options) {
   return restart;
 }
 
+int fail(const ckpt::Error& error) {
+  std::cerr << "ckptd: " << error.message() << "\n";
+  return static_cast<int>(error.code);
+}
+
+// Serves until it is told to end. A store that fails is opened again when it is there again.
+int serve_on(Daemon::Options options, const sigset_t& end_signals) {
+  std::string complaint;
+  for (bool served = false;; served = true) {
+    auto restart = serve(options);
+    if (!restart.ok() && !served) return fail(restart.error());
+    if (restart.ok() && !*restart) return 0;
+    if (!restart.ok() && complaint != restart.error().message()) log_line("waiting: " + restart.error().message());
+    complaint = restart.ok() ? "" : restart.error().message();
+    options.new_store = false;
+    // Whatever made it fail is given a moment.
+    timespec pause{2, 0};
+    if (::sigtimedwait(&end_signals, nullptr, &pause) > 0) return 0;
+  }
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Keeps checkpoints of this host's machines in a store; ckptctl talks to it.", "ckptd");
   app.set_version_flag("--version", std::string("ckptd " CKPT_VERSION));
   Daemon::Options options;
-  std::string interval = "1s", retention;
+  std::string interval = "1s", retention, stall_limit = "30s";
   app.add_option("--store", options.store_path, "Directory of the store; made when it is not there")
       ->type_name("DIR")
       ->required();
+  app.add_flag("--new-store", options.new_store, "Serve whatever store is at DIR now, and make one when there is none");
+  app.add_option("--state-dir", options.state_dir, "Directory for what must be known when the store is not there")
+      ->type_name("DIR")
+      ->capture_default_str();
   app.add_option("--run-dir", options.run_dir.path, "Directory of sockets and of restores in progress")
       ->type_name("DIR")
       ->capture_default_str();
@@ -88,15 +112,14 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--retention", retention, "What is kept, for machines without a rule of their own: EVERY:FOR,...")
       ->type_name("RULES");
+  app.add_option("--stall-limit", stall_limit, "How long a client may stop inside a message")
+      ->type_name("TIME")
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ckpt::Code::invalid);
   }
-  auto fail = [](const ckpt::Error& error) {
-    std::cerr << "ckptd: " << error.message() << "\n";
-    return static_cast<int>(error.code);
-  };
   auto interval_ms = parse_duration_ms(interval);
   if (!interval_ms.ok()) return fail(interval_ms.error());
   Json policy = {{"interval_ms", *interval_ms}};
@@ -108,18 +131,17 @@ int run(int argc, char** argv) {
   auto checked = policy_from_json(policy, Policy{});
   if (!checked.ok()) return fail(checked.error());
   options.policy = *checked;
+  auto stall_limit_ms = parse_duration_ms(stall_limit);
+  if (!stall_limit_ms.ok()) return fail(stall_limit_ms.error());
+  if (*stall_limit_ms < 100 || *stall_limit_ms > 3'600'000)
+    return fail(ckpt::make_error(ckpt::Code::invalid, "--stall-limit " + stall_limit + ": from 100ms to 1h"));
+  options.stall_limit_ms = static_cast<std::int64_t>(*stall_limit_ms);
 
   ::umask(0077);
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t set = Signals::wanted();
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  for (;;) {
-    auto restart = serve(options);
-    if (!restart.ok()) return fail(restart.error());
-    if (!*restart) return 0;
-    // The store was closed because it failed; whatever made it fail is given a moment.
-    std::this_thread::sleep_for(std::chrono::seconds(2));
-  }
+  return serve_on(options, set);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "common/point.h"
 #include "common/text.h"
 #include "daemon/log.h"
+#include "daemon/restored_base.h"
 #include "daemon/verbs.h"
 
 namespace ckptd {
@@ -158,9 +159,11 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply&) {
   CKPT_TRY(daemon_.store().pin(info.id, holder));
   const auto& run_dir = daemon_.run_dir();
   auto described = describe(info.id);
+  std::string base;
   auto prepare = [&]() -> ckpt::Status {
     CKPT_TRY(make_directories(run_dir.restore(as)));
     for (const char* old : {"/state.json", "/agent.json", "/log"}) ::unlink((run_dir.restore(as) + old).c_str());
+    CKPT_ASSIGN(base, grant_base(run_dir, as, info));
     CKPT_TRY(write_device_state(info.id, run_dir.restore(as) + "/device-state"));
     auto policy = daemon_.protect(as, (*described)["config"], Json());
     if (!policy.ok()) return policy.error();
@@ -177,6 +180,7 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply&) {
                                          "' says which are whole");
   }
   Json answer = described.take();
+  answer["base"] = base;
   answer["store"] = daemon_.options().store_path;
   answer["directory"] = run_dir.restore(as);
   answer["socket"] = run_dir.stream_socket(as);
@@ -192,6 +196,8 @@ ckpt::Result<Json> Verbs::restore_abandon(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
   CKPT_ASSIGN(std::string as, required_string(request, "as"));
   CKPT_ASSIGN(std::uint64_t number, number_field(request, "number"));
+  CKPT_TRY(check_machine_name(as));
+  revoke_base(daemon_.run_dir(), as);
   CKPT_TRY(daemon_.store().unpin({machine, number}, "restore:" + as));
   log_line(as + ": restore from " + spoken({machine, number}) + " was given up");
   return Json(Json::object());

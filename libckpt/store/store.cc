@@ -205,6 +205,7 @@ Status StoreImpl::unpin(const CheckpointId& id, const std::string& holder) { ret
 
 StoreStats StoreImpl::stats() const {
   StoreStats stats;
+  stats.uuid = core_->uuid;
   stats.segments = core_->segments.list().size();
   stats.stored_bytes = core_->segments.total_bytes();
   std::uint64_t live = reclaimer_.live_bytes();

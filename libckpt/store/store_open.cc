@@ -74,10 +74,10 @@ Result<StoreUuid> make_store(Env& env, Backend& backend, const std::string& path
   return uuid;
 }
 
-// Only what an interrupted creation leaves.
+// Only what an interrupted creation leaves, or mkfs.
 bool is_fresh(const std::vector<std::string>& names) {
   return std::all_of(names.begin(), names.end(), [](const std::string& name) {
-    return name == "LOCK" || name == "segments" || name == "journal" || name == "FORMAT.new";
+    return name == "lost+found" || name == "LOCK" || name == "segments" || name == "journal" || name == "FORMAT.new";
   });
 }
 

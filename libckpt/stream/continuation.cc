@@ -2,24 +2,9 @@
 #include "stream/continuation.h"
 
 #include <algorithm>
-#include <charconv>
 
 namespace ckpt {
 namespace {
-
-// Number 0: HELLO names none.
-Result<CheckpointId> parse_base(const std::string& text) {
-  if (text.empty()) return CheckpointId{};
-  CheckpointId id;
-  std::size_t at = text.rfind('@');
-  if (at != std::string::npos && at != 0) {
-    id.machine = text.substr(0, at);
-    const char* end = text.data() + text.size();
-    auto [stop, failure] = std::from_chars(text.data() + at + 1, end, id.number);
-    if (failure == std::errc{} && stop == end && id.number != 0 && id.number < wire::epoch_limit) return id;
-  }
-  return make_error(Code::protocol, "the base in HELLO, \"" + text + "\", is not of the form MACHINE@NUMBER");
-}
 
 Result<std::uint64_t> largest_used_number(const Store& store, const std::string& machine) {
   for (const MachineInfo& info : store.machines())
@@ -39,8 +24,7 @@ Result<std::uint64_t> newest_of_instance(const Store& store, const std::string& 
 }  // namespace
 
 Result<Continuation> decide_continuation(const Store& store, const std::string& machine, const wire::Hello& hello,
-                                         bool start_anew) {
-  CKPT_ASSIGN(CheckpointId base, parse_base(hello.base));
+                                         const CheckpointId& base, bool start_anew) {
   CKPT_ASSIGN(std::uint64_t used, largest_used_number(store, machine));
   CKPT_ASSIGN(std::uint64_t newest, newest_of_instance(store, machine, hello.instance));
 

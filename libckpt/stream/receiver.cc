@@ -146,8 +146,11 @@ Status Receiver::on_message(const wire::Header& header, ByteView payload) {
 Status Receiver::on_hello(ByteView payload) {
   if (hello_) return broken("a second HELLO on one connection");
   CKPT_ASSIGN(wire::Hello hello, wire::decode_hello(payload));
-  if (events_.hello) CKPT_TRY(events_.hello(describe(hello)));
-  CKPT_ASSIGN(Continuation decision, decide_continuation(store_, options_.machine, hello, options_.start_anew));
+  StreamHello described = describe(hello);
+  if (events_.hello) CKPT_TRY(events_.hello(described));
+  CheckpointId base;
+  if (events_.base && !hello.base.empty()) base = events_.base(described);
+  CKPT_ASSIGN(Continuation decision, decide_continuation(store_, options_.machine, hello, base, options_.start_anew));
   hello_ = std::move(hello);
   parent_ = decision.parent;
   next_epoch_ = decision.next_epoch;

@@ -11,13 +11,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from ckpt_site import BUILD, CtlError, Site  # noqa: E402
-
-
-def connect(site):
-    s = socket.socket(socket.AF_UNIX)
-    s.settimeout(40)
-    s.connect(site.run_dir + "/ckptd.sock")
-    return s
+from generator import connect  # noqa: E402
 
 
 def talk(site, data):
@@ -86,7 +80,7 @@ with Site() as site:
     for s in idle:
         s.close()
 
-    second = subprocess.run([BUILD + "/ckptd/ckptd", "--store", site.store, "--run-dir", site.directory + "/run2"],
+    second = subprocess.run([BUILD + "/ckptd/ckptd", "--store", site.store, "--run-dir", site.directory + "/run2", "--state-dir", site.directory + "/state"],
                             capture_output=True, text=True, timeout=30, check=False)
     assert second.returncode == 7 and str(site.process.pid) in second.stderr, second
     print("a store opened twice:", second.stderr.strip())

@@ -3,29 +3,12 @@
 """Many machines at once without QEMU: capture, pace, misbehaving clients, two with one name, restarts of ckptd, names, pins,
 retention while capturing, verify."""
 import os
-import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from ckpt_site import BUILD, CtlError, Site, wait_until  # noqa: E402
-
-
-class Generator:
-    """stream_gen playing machines; ended by its pid."""
-
-    def __init__(self, site, names, *options):
-        self.process = subprocess.Popen([BUILD + "/tests/tools/stream_gen", *options, *(f"{site.run_dir}/{name}.sock" for name in names)],
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    def end(self):
-        """Its exit status and all it printed."""
-        text = self.process.communicate(timeout=120)[0]
-        return self.process.returncode, text
-
-    def kill(self):
-        self.process.kill()
-        self.process.communicate()
+from ckpt_site import CtlError, Site, wait_until  # noqa: E402
+from generator import Generator  # noqa: E402
 
 
 def refused(site, code, *arguments):

@@ -120,7 +120,7 @@ def second_daemon(bench):
                                   ("a run directory used twice", site.directory + "/store2", site.run_dir)):
         before = site.machine("vm")["epochs_total"]
         begin = time.monotonic()
-        process = subprocess.Popen([BUILD + "/ckptd/ckptd", "--store", store, "--run-dir", run_dir], stdout=subprocess.PIPE,
+        process = subprocess.Popen([BUILD + "/ckptd/ckptd", "--store", store, "--run-dir", run_dir, "--state-dir", site.directory + "/state"], stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL)
         try:
             text = process.communicate(timeout=LIMIT_S)[0].strip()

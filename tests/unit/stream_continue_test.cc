@@ -26,8 +26,18 @@ class StreamContinueTest : public StreamTest {
     }
   }
 
+  // Whoever began the restore knows what "m@N" stands for.
+  static StreamReceiver::Events knowing() {
+    StreamReceiver::Events events;
+    events.base = [](const StreamHello& hello) -> CheckpointId {
+      if (!hello.base.starts_with("m@")) return {};
+      return {"m", std::stoull(hello.base.substr(2))};
+    };
+    return events;
+  }
+
   wire::Welcome greet(const wire::Hello& hello, const std::string& machine = "m") {
-    RawConnection connection(*store_, options(machine));
+    RawConnection connection(*store_, options(machine), knowing());
     connection.to.hello(hello);
     EXPECT_TRUE(connection.send().ok());
     return connection.welcome();
@@ -76,7 +86,8 @@ TEST_F(StreamContinueTest, TheDecisionIsTheDocuments) {
       {"restored, closed has the base's number", hello(0, 2, "m@2", 1), WelcomeMode::full, 2, 4},
       {"restored, then acknowledged elsewhere", hello(9, 0, "m@2", 1), WelcomeMode::full, 2, 10},
       {"restored from what is gone", hello(0, 0, "m@7", 1), WelcomeMode::full, 0, 8},
-      {"restored from an unknown machine", hello(0, 0, "x@2", 1), WelcomeMode::full, 0, 4},
+      {"restored, says the machine alone", hello(0, 0, "x@2", 1), WelcomeMode::full, 0, 4},
+      {"the same with words that mean nothing", hello(0, 0, "@", 1), WelcomeMode::full, 0, 4},
       {"the base counts only until the first epoch", hello(0, 0, "m@2"), WelcomeMode::full, 3, 4},
   };
   for (const Case& test : cases) {
@@ -138,12 +149,20 @@ TEST_F(StreamContinueTest, AnIncrementalEpochBuildsOnWhatWasSafe) {
 
 TEST_F(StreamContinueTest, ARestoredMachineContinuesFromItsBase) {
   make_checkpoints(3);
-  RawConnection connection(*store_, options());
+  RawConnection connection(*store_, options(), knowing());
   connection.open(EpochKind::incremental, hello(0, 0, "m@2", 1));
   connection.close();
   ASSERT_TRUE(connection.end(0, 0, 0).ok());
   EXPECT_EQ(part(content(4, "pc.ram"), 0, 4096), pattern(4096, 2)) << "as it was in 2, not in 3";
   EXPECT_EQ(store_->checkpoint({"m", 4})->parent, (CheckpointId{"m", 2}));
+}
+
+TEST_F(StreamContinueTest, AClaimedBaseThatNobodyVouchesForMeansAFullCopy) {
+  make_checkpoints(3);
+  RawConnection connection(*store_, options());
+  connection.to.hello(hello(0, 0, "m@2", 1));
+  ASSERT_TRUE(connection.send().ok());
+  EXPECT_EQ(connection.welcome().mode, WelcomeMode::full);
 }
 
 TEST_F(StreamContinueTest, AFullEpochForgetsWhatWasBefore) {

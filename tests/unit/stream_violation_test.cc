@@ -36,30 +36,6 @@ wire::Data sector_at(std::uint64_t offset) {
 const Violation violations[] = {
     {"data before HELLO", At::start, [](auto& to) { to.data(1, page_at(ram_number, 0)); }},
     {"state before HELLO", At::start, [](auto& to) { to.state(0, {}); }},
-    {"malformed base", At::start,
-     [](auto& to) {
-       wire::Hello hello = examples::hello();
-       hello.base = "m@";
-       to.hello(hello);
-     }},
-    {"base with words behind", At::start,
-     [](auto& to) {
-       wire::Hello hello = examples::hello();
-       hello.base = "m@1x";
-       to.hello(hello);
-     }},
-    {"base without machine", At::start,
-     [](auto& to) {
-       wire::Hello hello = examples::hello();
-       hello.base = "@1";
-       to.hello(hello);
-     }},
-    {"base of number 0", At::start,
-     [](auto& to) {
-       wire::Hello hello = examples::hello();
-       hello.base = "m@0";
-       to.hello(hello);
-     }},
     {"HELLO twice", At::welcomed, [](auto& to) { to.hello(examples::hello()); }},
     {"data before an epoch", At::welcomed, [](auto& to) { to.data(1, page_at(ram_number, 0)); }},
     {"end before an epoch", At::welcomed, [](auto& to) { to.epoch_end(1, examples::epoch_end(0, 0, 0)); }},

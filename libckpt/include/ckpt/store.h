@@ -94,6 +94,7 @@ struct Damage {
 };
 
 struct StoreStats {
+  std::array<std::uint8_t, 16> uuid{};  // of the store, made with it
   std::uint64_t segments = 0;
   std::uint64_t stored_bytes = 0;   // size of all segments
   std::uint64_t live_bytes = 0;     // estimate: stored bytes that kept checkpoints reach

@@ -25,7 +25,7 @@ struct StreamHello {
   std::uint64_t closed_epoch = 0;
   std::string qemu_version;
   std::string machine_type;
-  std::string base;  // MACHINE@NUMBER, or empty
+  std::string base;  // what the machine says it was restored from; empty: it was booted
 };
 
 enum class CaptureState { copying = 1, capturing = 2, suspended = 3 };
@@ -49,6 +49,9 @@ class StreamReceiver {
   // Called from within feed(), on the thread that called it.
   struct Events {
     std::function<Status(const StreamHello&)> hello;  // an error refuses the connection, its context becomes REFUSE
+    // After hello: the checkpoint that hello.base stands for. A claim is no proof: whoever began the restore says it here.
+    // Number 0, or no function: none, and everything is copied.
+    std::function<CheckpointId(const StreamHello&)> base;
     std::function<void(const CheckpointInfo&, const EpochFigures&)> committed;
     std::function<void(CaptureState, std::uint64_t remaining_bytes, const std::string& reason)> state;
   };

@@ -85,7 +85,7 @@ class Site:
     def start(self, arguments=()):
         self.log = open(self.directory + "/ckptd.log", "ab")
         self.process = subprocess.Popen(
-            [BUILD + "/ckptd/ckptd", "--store", self.store, "--run-dir", self.run_dir, "--interval", self.interval,
+            [BUILD + "/ckptd/ckptd", "--store", self.store, "--run-dir", self.run_dir, "--state-dir", self.directory + "/state", "--interval", self.interval,
              "--retention", self.retention, *arguments], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         wait_until(lambda: self.process.poll() is not None or self.answers(), 30, "ckptd to answer")
         if self.process.poll() is not None:
@@ -103,10 +103,10 @@ class Site:
         with open(self.directory + "/ckptd.log", encoding="utf-8", errors="replace") as log:
             return log.read()[-4000:]
 
-    def stop(self, number=signal.SIGTERM):
+    def stop(self, number=signal.SIGTERM, timeout_s=None):
         if self.process:
             self.process.send_signal(number)
-            self.process.wait()
+            self.process.wait(timeout_s)
             self.log.close()
         self.process = None
 

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Machines without QEMU, and a client of the control socket that is not ckptctl."""
+import json
+import os
+import socket
+import subprocess
+
+from ckpt_site import BUILD
+
+
+class Generator:
+    """stream_gen playing machines; ended by its pid."""
+
+    def __init__(self, site, names, *options):
+        self.process = subprocess.Popen([BUILD + "/tests/tools/stream_gen", *options, *(f"{site.run_dir}/{name}.sock" for name in names)],
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def end(self):
+        """Its exit status and all it printed."""
+        text = self.process.communicate(timeout=120)[0]
+        return self.process.returncode, text
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def connect(site, name="ckptd"):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(40)
+    s.connect(os.path.join(site.run_dir, name + ".sock"))
+    return s
+
+
+def ask(site, **request):
+    """The answer to one request, as it comes."""
+    with connect(site) as s:
+        s.sendall(json.dumps(request).encode() + b"\n")
+        with s.makefile("rb") as answers:
+            return json.loads(answers.readline())
