@@ -161,6 +161,12 @@ void add_restoring(CLI::App& app, Arguments& a) {
       ->required();
 }
 
+int fail(const Context& context, const ckpt::Error& error) {
+  if (context.json) std::cout << dump(error_answer(error)) << "\n";
+  std::cerr << "ckptctl: " << error.message() << "\n";
+  return static_cast<int>(error.code);
+}
+
 int run(int argc, char** argv) {
   Arguments arguments;
   CLI::App app("Protects virtual machines with checkpoints, and runs them again from any of them. Talks to ckptd.",
@@ -188,15 +194,15 @@ int run(int argc, char** argv) {
   try {
     app.parse(own, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ckpt::Code::invalid);
+    // --help and --version come this way too.
+    if (error.get_exit_code() == 0) return app.exit(error);
+    return fail(arguments.context,
+                ckpt::make_error(ckpt::Code::invalid, std::string(error.what()) + ": see 'ckptctl --help'"));
   }
   ::umask(0077);
   ::signal(SIGPIPE, SIG_IGN);
   auto status = arguments.chosen();
-  if (status.ok()) return 0;
-  if (arguments.context.json) std::cout << dump(error_answer(status.error())) << "\n";
-  std::cerr << "ckptctl: " << status.error().message() << "\n";
-  return static_cast<int>(status.error().code);
+  return status.ok() ? 0 : fail(arguments.context, status.error());
 }
 
 }  // namespace

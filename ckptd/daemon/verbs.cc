@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "daemon/verbs.h"
 
+#include "common/text.h"
+
 namespace ckptd {
 
 const std::map<std::string, Verbs::Handler>& Verbs::table() {
@@ -34,6 +36,11 @@ ckpt::Result<Json> Verbs::handle(const Json& request, const Reply& reply) {
   if (it == table().end())
     return ckpt::make_error(ckpt::Code::invalid, "unknown verb '" + verb.substr(0, 64) +
                                                      "': is ckptctl newer than this ckptd (" CKPT_VERSION ")?");
+  // Here, so that each verb says the same of a name that cannot be one.
+  for (const char* key : {"machine", "as"}) {
+    CKPT_ASSIGN(std::string machine, string_field(request, key));
+    if (!machine.empty()) CKPT_TRY(check_machine_name(machine));
+  }
   return (this->*it->second)(request, reply);
 }
 

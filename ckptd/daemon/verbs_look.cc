@@ -130,8 +130,7 @@ Json Verbs::store_json() {
 ckpt::Result<Json> Verbs::overview(const std::string& machine) {
   auto names = daemon_.names();
   if (!machine.empty()) {
-    if (std::find(names.begin(), names.end(), machine) == names.end())
-      return make_error(Code::not_found, "no machine is named '" + machine + "': see 'ckptctl status'");
+    CKPT_TRY(daemon_.checkpoints(machine));
     names = {machine};
   }
   Json machines = Json::array();
@@ -175,12 +174,10 @@ ckpt::Result<Json> Verbs::list(const Json& request, const Reply& reply) {
   if (machine.empty()) names = daemon_.names();
   Json chunk = Json::array();
   for (const auto& name : names) {
-    auto kept = daemon_.store().checkpoints(name);
-    if (!kept.ok()) {
-      bool empty = daemon_.machine(name) != nullptr || machine.empty();
-      if (kept.error().code == Code::not_found && empty) continue;
-      return make_error(kept.error().code, "no machine named '" + name + "' has checkpoints: see 'ckptctl status'");
-    }
+    auto kept = daemon_.checkpoints(name);
+    // Forgotten since its name was read.
+    if (!kept.ok() && kept.error().code == Code::not_found && machine.empty()) continue;
+    if (!kept.ok()) return kept.error();
     for (const auto& info : *kept) {
       chunk.push_back(checkpoint_json(info));
       if (chunk.size() < list_chunk) continue;
@@ -222,7 +219,12 @@ ckpt::Result<Json> Verbs::show(const Json& request, const Reply&) {
 
 ckpt::Result<Json> Verbs::restores(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, string_field(request, "machine"));
-  return Json{{"restores", supervisor_.list(machine)}};
+  Json found = supervisor_.list(machine);
+  if (found.empty() && !machine.empty()) {
+    // None of a machine that is there, and of one that is not, are two things.
+    CKPT_TRY(daemon_.checkpoints(machine));
+  }
+  return Json{{"restores", found}};
 }
 
 ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
@@ -233,10 +235,8 @@ ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
     CKPT_ASSIGN(auto info, daemon_.resolve(machine, point));
     ids.push_back(info.id);
   } else if (!machine.empty()) {
-    auto kept = daemon_.store().checkpoints(machine);
-    if (!kept.ok())
-      return make_error(kept.error().code, "no machine named '" + machine + "' has checkpoints: see 'ckptctl status'");
-    for (const auto& info : *kept) ids.push_back(info.id);
+    CKPT_ASSIGN(auto kept, daemon_.checkpoints(machine));
+    for (const auto& info : kept) ids.push_back(info.id);
     if (ids.empty()) return Json{{"damage", Json::array()}, {"checkpoints", 0}};
   }
   struct Context {
