@@ -11,14 +11,15 @@ from guest import Guest, ROOT  # noqa: E402
 
 
 def check(accel):
-    with Guest("bare", accel=accel, append="mib=16 rate=1000") as guest:
+    with Guest("bare", accel=accel, memory_mib=128, append="rate=1000") as guest:
         guest.start()
         ready_s = guest.wait_ready(30)
         before = int(guest.cmd("written"))
         time.sleep(1)
         assert int(guest.cmd("written")) > before
         assert guest.cmd("nonce") == guest.cmd("nonce")
-        assert guest.cmd("verify") == "ok pages=4096"
+        answer = guest.cmd("verify", timeout_s=60)
+        assert answer.startswith("ok pages=") and int(answer[9:]) > 20000, answer
         print(f"# {accel}: up after {ready_s:.1f} s")
 
 

@@ -4,14 +4,14 @@
 // workload: a nonce in RAM, a counter, and pages whose content it can verify. It
 // uses nothing that a CPU of 1995 lacks, so KVM runs it also where Linux hangs.
 //
-// Command line: mib=N (memory to dirty, default all), rate=N (pages a second,
-// default 1000; 0 = as fast as it goes), hot=N (percent of the pages that take
-// 90 % of the writes, default 100 = all alike), words=N (32-bit words written in
-// each page, 2 to 1024; the default of 4 is for a KVM that emulates every
-// instruction, 150,000 a second).
+// Command line: mib=N (memory to dirty, default all that the firmware does not
+// use), rate=N (pages a second, default 1000; 0 = as fast as it goes), hot=N
+// (percent of the pages that take 90 % of the writes, default 100 = all alike),
+// words=N (32-bit words written in each page, 2 to 1024; the default of 4 is for
+// a KVM that emulates every instruction, 150,000 a second).
 //
-// Memory that QEMU hands out is zero, so nothing is initialised: a page of
-// generation 0 must still be all zero.
+// Memory that QEMU hands out is zero where the firmware has not been, so nothing is
+// initialised: a page of generation 0 must still be all zero.
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,9 +20,15 @@ enum {
     kMaxWords = kPageBytes / 4,
     kGenerations = 4 << 20,   // array of expected generations, below the pages
     kFirstPage = 16 << 20,
+    kFirmware = 17 << 20,     // at the top: SeaBIOS's tables, and below them what is left of its start
     kMaxPages = 0x80000000u / kPageBytes,
     kCom1 = 0x3f8,
     kCom2 = 0x2f8,
+    kPanic = 0x505,           // QEMU's device pvpanic
+    kPowerControl = 0x604,    // ACPI's PM1a control, where SeaBIOS puts it
+    kSleepS3 = 1 << 13 | 1 << 10,
+    kSleepS5 = 1 << 13,
+    kResetControl = 0xcf9,
 };
 
 struct multiboot_info {
@@ -36,6 +42,10 @@ static bool paused;
 
 static inline void outb(uint16_t port, uint8_t value) {
     __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port));
+}
+
+static inline void outw(uint16_t port, uint16_t value) {
+    __asm__ volatile("outw %0, %1" ::"a"(value), "Nd"(port));
 }
 
 static inline uint8_t inb(uint16_t port) {
@@ -166,6 +176,14 @@ static void answer(uint16_t port, const char *line) {
         paused = false;
         put_text(port, "ok");
         break;
+    // Letters of no other command: of one that was sent too early only the end arrives.
+    case 'k':
+        put_text(port, "ok");
+        outb(kPanic, 1);
+        break;
+    case 'z': outw(kPowerControl, kSleepS3); break;
+    case 'x': outw(kPowerControl, kSleepS5); break;
+    case 'b': outb(kResetControl, 6); break;
     default: put_text(port, "bad: unknown command");
     }
     put_char(port, '\n');
@@ -207,8 +225,8 @@ static uint32_t measure_tsc_per_ms(void) {
 
 void guest_main(const struct multiboot_info *info) {
     const char *options = (const char *)info->command_line;
-    uint32_t bytes = (info->mem_upper_kib - 1024) * 1024;  // mem_upper starts at 1 MiB; keep one spare
-    page_count = (bytes - kFirstPage) / kPageBytes;
+    uint32_t end = (1024 + info->mem_upper_kib) * 1024;  // mem_upper starts at 1 MiB
+    page_count = (end - kFirmware - kFirstPage) / kPageBytes;
     uint32_t wanted = option(options, "mib=", 0) * 256;
     if (wanted && wanted < page_count) page_count = wanted;
     if (page_count > kMaxPages) page_count = kMaxPages;
