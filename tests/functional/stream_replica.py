@@ -104,29 +104,9 @@ def disk_formats():
     return loaded(disks=[(over, "qcow2"), (raw, "raw"), (image("third", "qcow2"), "qcow2")])
 
 
-def iothread_args(guest, arguments):
-    arguments = [a.replace("virtio-blk-pci,drive=disk0", "virtio-blk-pci,iothread=io0,drive=disk0")
-                 for a in arguments]
-    assert guest
-    return arguments[:1] + ["-object", "iothread,id=io0"] + arguments[1:]
-
-
-class IothreadCase(Case):
-    """The guest's disk is served by an iothread."""
-
-    def __init__(self, **how):
-        from guest import Guest  # pylint: disable=import-outside-toplevel
-        original = Guest.command_line
-        Guest.command_line = lambda guest, ports=(7,): iothread_args(guest, original(guest, ports))
-        try:
-            super().__init__(**how)
-        finally:
-            Guest.command_line = original
-
-
 def iothread_progress():
     """virtio-blk in an iothread: hundreds of epochs, and I/O goes on."""
-    with IothreadCase(memory_mib=MIB, cpus=2) as case:
+    with Case(memory_mib=MIB, cpus=2, disk_device="virtio-blk-pci,iothread=io0", extra=["-object", "iothread,id=io0"]) as case:
         case.guest.cmd("load 16 500 2000")
         case.peer.take()
         pauses, before = [], -1
@@ -196,11 +176,6 @@ def pflash_and_more():
         case.check_guest()
 
 
-def machine_microvm():
-    """microvm with virtio-mmio."""
-    raise Skip("our guests have no driver for virtio-mmio")
-
-
 def under_kvm():
     """KVM: the dirty log of a real processor, with the bare guest."""
     if subprocess.run([ROOT + "/scripts/kvm-probe"], check=False, stdout=subprocess.DEVNULL,
@@ -229,7 +204,7 @@ if __name__ == "__main__":
     try:
         sys.exit(run([machine_q35, machine_pc, machine_eight, memory_memfd, memory_file, memory_huge,
                       memory_untouched, disk_formats, disk_requests, pflash_and_more, iothread_progress,
-                      machine_microvm, under_kvm]))
+                      under_kvm]))
     finally:
         for name in temporary:
             os.unlink(name)

@@ -73,11 +73,23 @@ class Case:
         images.update(self.images)
         return images
 
+    def qemu_io(self, disk, command):
+        """A request of `disk` (device id or its QOM path) as if the guest had made it."""
+        answer = self.guest.qmp("human-monitor-command", **{"command-line": f'qemu-io -d {disk} "{command}"'})
+        assert "rror" not in answer, (disk, command, answer)
+
     def check_replica(self, resume=True, ignore=()):
         """Stop the machine, close an epoch, compare everything; returns the epoch's figures."""
         self.guest.qmp("stop")
         figures = self.peer.take()
         assert figures["run_state"] == 2, figures
+        self.compare(ignore)
+        if resume:
+            self.guest.qmp("cont")
+        return figures
+
+    def compare(self, ignore=()):
+        """RAM and disks of a machine that stands still are those of its last epoch."""
         ram = read_ram(self.guest)
         replica = self.peer.objects
         for (kind, name), content in replica.items():
@@ -95,9 +107,6 @@ class Case:
                     raise AssertionError(f"disk {name}: sizes {len(content)} {len(live)}, "
                                          f"{len(pages)} pages differ, first {pages[:8]}")
         assert not [name for name in ram if name == "pc.ram"], ram.keys()
-        if resume:
-            self.guest.qmp("cont")
-        return figures
 
     def check_guest(self):
         answer = self.guest.cmd("verify", timeout_s=60)

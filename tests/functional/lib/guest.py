@@ -110,14 +110,16 @@ class Guest:
     """One machine. `machine`, `accel`, `memory_mib`, `cpus` go to QEMU as they are.
 
     disks: list of (path, format); None gives linux-small a fresh raw disk of 64 MiB
-    and debian an overlay on its image. `directory` (default: a temporary one that
-    close() removes) holds sockets, logs and those disks.
+    and debian an overlay on its image; they are `disk_device`s. `directory` (default: a
+    temporary one that close() removes) holds sockets, logs and those disks.
     """
 
     def __init__(self, name="linux-small", machine="q35", accel="tcg,thread=multi",
-                 memory_mib=256, cpus=1, disks=None, net=True, directory=None, append=""):
+                 memory_mib=256, cpus=1, disks=None, net=True, directory=None, append="",
+                 disk_device="virtio-blk-pci"):
         self.name, self.machine, self.accel = name, machine, accel
         self.memory_mib, self.cpus, self.net, self.append = memory_mib, cpus, net, append
+        self.disk_device = disk_device
         self.own_directory = directory is None
         self.directory = directory or tempfile.mkdtemp(prefix="ckpt-guest-")
         self.files = guest_files(name)
@@ -158,7 +160,7 @@ class Guest:
         for number, (path, disk_format) in enumerate(self.disks):
             args += ["-blockdev", f"driver=file,filename={path},node-name=file{number}",
                      "-blockdev", f"driver={disk_format},file=file{number},node-name=disk{number}",
-                     "-device", f"virtio-blk-pci,drive=disk{number},id=vd{number}"]
+                     "-device", f"{self.disk_device},drive=disk{number},id=vd{number}"]
         if self.net and self.name != "bare":
             self.forwards = {port: free_port() for port in ports}
             rules = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{port}"
