@@ -2,6 +2,7 @@
 #include "stream_client.h"
 
 #include <algorithm>
+#include <chrono>
 
 namespace ckpt::tools {
 namespace {
@@ -9,6 +10,11 @@ namespace {
 constexpr std::size_t copy_units_a_step = 256;
 constexpr std::size_t device_piece_bytes = 32 << 10;
 constexpr std::uint32_t device_number = MachineModel::count;
+
+std::uint64_t real_clock_ns() {
+  auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+}
 
 }  // namespace
 
@@ -187,7 +193,7 @@ void StreamClient::end_closed() {
   end.data_count = closed_counts_.data_count;
   end.zero_count = closed_counts_.zero_count;
   end.data_bytes = closed_counts_.data_bytes;
-  end.wall_clock_ns = 1'700'000'000'000'000'000 + closed_epoch_ * 1'000'000'000;
+  end.wall_clock_ns = options_.real_clock ? real_clock_ns() : 1'700'000'000'000'000'000 + closed_epoch_ * 1'000'000'000;
   end.vm_clock_ns = closed_epoch_ * 1'000'000'000;
   end.pause_us = 1000;
   end.ram_pages = captured_.size();

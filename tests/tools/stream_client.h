@@ -22,6 +22,7 @@ struct ClientOptions {
   std::array<std::uint8_t, 16> instance{};
   std::array<std::uint8_t, 16> uuid{};
   std::string base;
+  bool real_clock = false;  // else a second passes between epochs, so that the bytes are always the same
 };
 
 class StreamClient {

@@ -145,6 +145,7 @@ struct Player {
   }
   static ClientOptions client_options(const Arguments& arguments, std::size_t index) {
     ClientOptions options = arguments.client;
+    options.real_clock = arguments.store.empty() && arguments.file.empty();
     if (!Env::system().random(options.instance).ok()) fail("no random bytes");
     if (!arguments.has_uuid)
       for (std::size_t i = 0; i < 8; ++i)

@@ -104,11 +104,15 @@ class Site:
             return log.read()[-4000:]
 
     def stop(self, number=signal.SIGTERM, timeout_s=None):
-        if self.process:
-            self.process.send_signal(number)
-            self.process.wait(timeout_s)
-            self.log.close()
-        self.process = None
+        """Asked to end it must end well: a sanitizer's complaint is an exit status too."""
+        if not self.process:
+            return
+        process, self.process = self.process, None
+        process.send_signal(number)
+        process.wait(timeout_s)
+        self.log.close()
+        if number == signal.SIGTERM and process.returncode != 0:
+            raise RuntimeError(f"ckptd ended with {process.returncode}: {self.log_text()}")
 
     def command(self, *arguments):
         return [BUILD + "/ckptd/ckptctl", "--run-dir", self.run_dir, *arguments]
@@ -172,12 +176,14 @@ class Site:
             except (OSError, ValueError):
                 continue
             recorded += [state[key]["pid"] for key in ("qemu", "agent")] + [disk["server"]["pid"] for disk in state["disks"]]
-        self.stop()
-        for pid in recorded:
-            if pid > 1 and alive(pid):
-                os.kill(pid, signal.SIGKILL)
-        if self.own_directory:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        try:
+            self.stop()
+        finally:
+            for pid in recorded:
+                if pid > 1 and alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+            if self.own_directory:
+                shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self):
         return self
