@@ -14,7 +14,7 @@ TESTS  ?=
 # and for bench/run
 BENCH  ?=
 
-.PHONY: help demo test test-asan test-tsan build packages qemu guests install bench \
+.PHONY: help demo test test-asan test-tsan build packages qemu guests install bench bench-ab \
 	fuzz soak format lint clean
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make build      packages, patched QEMU, guests, and everything of ours'
 	@echo 'make install    to DESTDIR and PREFIX (default /usr/local)'
 	@echo 'make bench      figures next to their floors; BENCH="--quick --only NAME --json"'
+	@echo 'make bench-ab REV=REVISION   measures it and this tree in turn'
 	@echo 'make fuzz       fuzz every parser; FUZZ_SECONDS each (default 60)'
 	@echo 'make soak       the long proofs'
 	@echo 'make format, lint, clean'
@@ -75,6 +76,9 @@ install: packages qemu $(BUILD)/build.ninja
 bench: build
 	bench/run --build $(BUILD) $(BENCH)
 
+bench-ab: build
+	bench/ab $(REV) $(BENCH)
+
 fuzz: packages
 	scripts/fuzz
 
@@ -87,7 +91,7 @@ format: packages
 lint: packages
 	git ls-files '*.cc' '*.cpp' '*.h' '*.c' | xargs -r clang-format --dry-run -Werror
 	git ls-files | xargs grep -lE '^#!/bin/(ba)?sh' | xargs -r -n 1 bash -n
-	git ls-files '*.py' tests/run bench/run | xargs -r $(PYTHON) -m py_compile
+	git ls-files '*.py' tests/run bench/run bench/ab | xargs -r $(PYTHON) -m py_compile
 
 # The cache of QEMU and the guests is kept; its path: scripts/qemu path.
 clean:
