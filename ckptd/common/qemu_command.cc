@@ -12,6 +12,9 @@ using ckpt::make_error;
 
 namespace {
 
+// Nodes, disks and devices are looked up one in the other.
+constexpr std::size_t word_limit = 4096;
+
 struct Shorthand {
   const char* option;
   const char* rest;
@@ -119,6 +122,8 @@ ckpt::Status QemuCommand::read_arguments(const std::vector<std::string>& argv) {
 
 ckpt::Result<QemuCommand> QemuCommand::parse(const std::vector<std::string>& argv) {
   if (argv.empty()) return make_error(Code::invalid, "no QEMU command line: give it after '--'");
+  if (argv.size() > word_limit)
+    return make_error(Code::limit, "a QEMU command line of more than " + std::to_string(word_limit) + " words");
   QemuCommand command;
   command.program_ = argv[0];
   CKPT_TRY(command.read_arguments(argv));

@@ -65,6 +65,10 @@ ckpt::Result<QemuOptions> QemuOptions::parse(std::string_view text) {
   for (const auto& word : split_words(text)) {
     if (word.empty()) continue;
     auto equals = word.find('=');
+    // Written again, they would be read as something else.
+    if (equals == 0 || (options.entries_.empty() && word[0] == '{'))
+      return ckpt::make_error(ckpt::Code::invalid, "QEMU option " + std::string(text.substr(0, 120)) + ": '" +
+                                                       word.substr(0, 80) + "' has no name");
     if (equals == std::string::npos)
       options.entries_.push_back({options.entries_.empty() ? "" : word, options.entries_.empty() ? word : "on"});
     else

@@ -51,6 +51,12 @@ TEST(QemuCommand, GivesDrivesNamesThatStay) {
   for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(again.disks()[i].name, command.disks()[i].name);
 }
 
+TEST(QemuCommand, RefusesWhatWouldReadDifferentlyWhenWrittenAgain) {
+  EXPECT_NE(refusal({"qemu", "-drive", "if=none,=x"}).find("has no name"), std::string::npos);
+  EXPECT_NE(refusal({"qemu", "-device", ",{x"}).find("has no name"), std::string::npos);
+  EXPECT_NE(refusal(Words(5000, "-S")).find("4096"), std::string::npos);
+}
+
 TEST(QemuCommand, ReplacesADrive) {
   auto command = parsed({"qemu", "-drive", "file=/a.img,format=raw,if=virtio,cache=none,id=d"});
   ASSERT_TRUE(command.replace_disk("d", "/o,1.qcow2").ok());
