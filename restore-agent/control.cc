@@ -13,7 +13,7 @@ namespace agent {
 namespace {
 
 constexpr std::size_t clients_limit = 16;
-constexpr std::size_t line_limit = 1024;
+constexpr std::size_t line_limit = 32 << 10;  // thousands of vCPUs
 constexpr std::size_t output_limit = 256 << 10;
 
 }  // namespace

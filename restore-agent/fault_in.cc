@@ -38,10 +38,14 @@ FaultIn::FaultIn(MemoryMap& map, Filler& filler, Source& source, Progress& progr
 
 void FaultIn::run() {
   while (!stop_.requested()) {
-    pollfd items[2] = {{stop_.descriptor(), POLLIN, 0}, {filler_.descriptor(), POLLIN, 0}};
-    poll(items, 2, waiting_.empty() ? -1 : retry_ms);
+    // A message that is there already came while another was served: at worst just after the last look.
+    bool there = more_messages();
+    if (!there) {
+      pollfd items[2] = {{stop_.descriptor(), POLLIN, 0}, {filler_.descriptor(), POLLIN, 0}};
+      poll(items, 2, waiting_.empty() ? -1 : retry_ms);
+    }
     if (stop_.requested()) return;
-    take_messages();
+    take_messages(there ? none_at_ : steady_clock::now());
     if (!serve_waiting()) return;
     for (std::size_t i = 0; i < served_.size() && !stop_.requested(); ++i) {
       // Whoever waits now goes first.
@@ -52,23 +56,30 @@ void FaultIn::run() {
   }
 }
 
-bool FaultIn::more_messages() const {
+bool FaultIn::more_messages() {
+  auto now = steady_clock::now();
   pollfd item{filler_.descriptor(), POLLIN, 0};
-  return poll(&item, 1, 0) > 0;
+  if (poll(&item, 1, 0) > 0) return true;
+  none_at_ = now;
+  return false;
 }
 
-void FaultIn::take_messages() {
+void FaultIn::take_messages(steady_clock::time_point since) {
   std::array<uffd_msg, 64> messages;
-  ssize_t n = ::read(filler_.descriptor(), messages.data(), sizeof(messages));
   auto now = steady_clock::now();
+  ssize_t n = ::read(filler_.descriptor(), messages.data(), sizeof(messages));
+  if (n < static_cast<ssize_t>(sizeof(messages))) none_at_ = now;
   for (std::size_t i = 0; n > 0 && i < static_cast<std::size_t>(n) / sizeof(uffd_msg); ++i) {
     if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
     auto id = map_.find(messages[i].arg.pagefault.address);
     if (!id) continue;
     if (progress_.faults.fetch_add(1, std::memory_order_relaxed) == 0) progress_.mark("first_fault");
-    bool known =
-        std::any_of(waiting_.begin(), waiting_.end(), [&](const Waiting& waiting) { return waiting.id == *id; });
-    if (!known) waiting_.push_back({*id, now});
+    auto thread = static_cast<pid_t>(messages[i].arg.pagefault.feat.ptid);
+    bool known = std::any_of(waiting_.begin(), waiting_.end(),
+                             [&](const Waiting& waiting) { return waiting.id == *id && waiting.thread == thread; });
+    if (known) continue;
+    waiting_.push_back({*id, thread, since});
+    progress_.service.wait_begins(thread, since);
   }
   progress_.faults_pending.store(waiting_.size(), std::memory_order_relaxed);
 }
@@ -79,6 +90,7 @@ bool FaultIn::serve_waiting() {
     switch (serve(waiting)) {
       case Served::yes:
         progress_.fault_us.add(us_since(waiting.since));
+        progress_.service.wait_ends(waiting.thread, steady_clock::now());
         break;
       case Served::not_now:
         left.push_back(waiting);

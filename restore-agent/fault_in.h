@@ -28,12 +28,14 @@ public:
 private:
   struct Waiting {
     UnitId id;
+    pid_t thread;  // 0: the kernel did not say
     std::chrono::steady_clock::time_point since;
   };
   enum class Served { yes, not_now, gone };
 
-  void take_messages();
-  bool more_messages() const;
+  // `since`: when they may have come.
+  void take_messages(std::chrono::steady_clock::time_point since);
+  bool more_messages();
   bool serve_waiting();
   Served serve(const Waiting& waiting);
   // A unit's bytes into unit_; true when they are all zeroes.
@@ -51,6 +53,7 @@ private:
   std::vector<Waiting> waiting_;
   std::vector<UnitId> served_;
   std::vector<std::uint8_t> unit_;
+  std::chrono::steady_clock::time_point none_at_;  // no message was there then
 };
 
 }  // namespace agent

@@ -30,7 +30,8 @@ Fills the memory of a machine that is being restored, as it is needed.
                          fetched first, and recorded anew
   --status FILE          state and figures, JSON, replaced as a whole twice a second
   --control PATH         socket: 'status', 'watch', 'mode MODE', 'mark NAME',
-                         'bandwidth BYTES'; default: FILE.sock beside --status
+                         'bandwidth BYTES', 'vcpus THREAD,…'; default: FILE.sock
+                         beside --status
   --help, --version
 Ends with 0 when all memory is there, 3 when the machine has gone.
 )";

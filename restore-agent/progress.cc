@@ -101,6 +101,7 @@ std::string Progress::json() {
       {"fault_max_us", fault_us.max()},
       {"store_errors", store_errors.load()},
       {"marks_ms", marks_ms_},
+      {"service", service.to_json(std::chrono::steady_clock::now())},
   };
   return out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

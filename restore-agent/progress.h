@@ -12,6 +12,7 @@
 
 #include "histogram.h"
 #include "options.h"
+#include "service_level.h"
 
 namespace agent {
 
@@ -57,6 +58,7 @@ public:
   std::atomic<std::uint64_t> store_errors{0};
   std::atomic<std::uint64_t> bandwidth_bytes_s{0};
   Histogram fault_us;  // from the message to the page being there
+  ServiceLevel service;
 
   // One JSON object in one line, without its end. Main thread only: it keeps what rates are computed from.
   std::string json();

@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "presence.h"
 #include "small_file.h"
@@ -26,6 +25,7 @@ namespace {
 
 constexpr int report_ms = 500;
 constexpr auto save_interval = std::chrono::seconds(5);
+constexpr std::size_t status_limit = 1 << 20;
 
 std::string answer_of(const Status& status) {
   nlohmann::json out = {{"ok", status.ok()}};
@@ -59,6 +59,7 @@ Session::~Session() {
 }
 
 int Session::run() {
+  read_last_status();
   report();
   for (;;) {
     if (auto code = wait_and_handle()) return *code;
@@ -80,6 +81,7 @@ std::optional<int> Session::wait_and_handle() {
     eventfd_t count;
     eventfd_read(complete_event_.get(), &count);
     complete_ = true;
+    progress_.service.end(steady_clock::now());
     say_done();
   }
   if (items[3].revents)
@@ -145,6 +147,7 @@ Status Session::begin(Connection& connection) {
   progress_.pages_total = machine->map->total_bytes() / ckpt::page_size_bytes;
   if (connection.phase() == Phase::registered) {
     progress_.set_taken_over();
+    progress_.service.resume(last_service_, steady_clock::now());
     machine->filler.add_present(find_present(connection.pid(), *machine->map));
     // Messages that the last agent had read are lost, and their readers still wait.
     machine->filler.wake_all();
@@ -180,6 +183,13 @@ std::string Session::status_now() {
   return progress_.json();
 }
 
+void Session::read_last_status() {
+  auto bytes = read_small_file(options_.status, status_limit);
+  if (!bytes.ok()) return;
+  auto last = nlohmann::json::parse(bytes->begin(), bytes->end(), nullptr, false);
+  if (last.is_object() && last.contains("service")) last_service_ = last["service"];
+}
+
 void Session::report() {
   reported_at_ = steady_clock::now();
   std::string status = status_now();
@@ -206,13 +216,18 @@ std::string Session::answer(const std::string& line) {
     progress_.mark(value);
     return answer_of({});
   }
+  if (verb == "vcpus") {
+    auto threads = threads_from(value);
+    if (threads.ok()) progress_.service.begin(threads.take(), steady_clock::now());
+    return answer_of(threads.ok() ? Status() : Status(threads.error()));
+  }
   if (verb == "bandwidth") {
     auto bytes = bytes_from(value);
     if (bytes.ok()) progress_.bandwidth_bytes_s = *bytes;
     return answer_of(bytes.ok() ? Status() : Status(bytes.error()));
   }
-  return answer_of(
-      make_error(Code::invalid, "known: status, watch, mode lazy|aggressive|full, mark NAME, bandwidth BYTES"));
+  return answer_of(make_error(
+      Code::invalid, "known: status, watch, mode lazy|aggressive|full, mark NAME, bandwidth BYTES, vcpus THREAD,…"));
 }
 
 }  // namespace agent

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -54,6 +55,8 @@ private:
   void say_done();
   int end(State state, int code);
   std::string status_now();
+  // What the agent before this one has left behind, for its successor to go on from.
+  void read_last_status();
   void report();
   std::string answer(const std::string& line);
 
@@ -67,6 +70,7 @@ private:
   WorkingSet working_set_;
   Hints hints_;
   Stop stop_;
+  nlohmann::json last_service_;
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<Connection> connection_;
   bool complete_ = false;

@@ -36,8 +36,8 @@ public:
   // no such ancestor any more.
   ckpt::Result<std::vector<std::uint64_t>> changed_pages(std::size_t object, unsigned generations);
 
-  // After a failed read: opens the store again, at most four times a second; the checkpoint must be the one that it was.
-  // Damage is not cured by that, and others who read must not wait for it: then nothing is done.
+  // After a failed read: opens the store again, at most four times a second; the checkpoint must be the one that it
+  // was. Damage is not cured by that, and others who read must not wait for it: then nothing is done.
   ckpt::Status reopen(const ckpt::Error& why);
 
 private:

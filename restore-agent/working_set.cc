@@ -57,7 +57,8 @@ Bytes encode_working_set(const std::vector<WorkingSetPage>& pages) {
 Result<std::vector<WorkingSetPage>> decode_working_set(ByteView bytes) {
   ByteReader in(bytes);
   ByteView head = in.bytes(8);
-  if (!in.ok() || std::memcmp(head.data(), file_magic, 8) != 0) return make_error(Code::corrupt, "this is no working set");
+  if (!in.ok() || std::memcmp(head.data(), file_magic, 8) != 0)
+    return make_error(Code::corrupt, "this is no working set");
   std::uint32_t version = in.u32();
   if (in.ok() && version != format_version)
     return make_error(Code::version, "a working set of version " + std::to_string(version));

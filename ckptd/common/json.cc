@@ -104,6 +104,12 @@ std::string text_of(const Json& object, const char* key, const std::string& fall
   return field && field->is_string() ? field->get<std::string>() : fallback;
 }
 
+const Json& member_of(const Json& object, const char* key) {
+  static const Json null;
+  auto it = object.is_object() ? object.find(key) : object.end();
+  return it == object.end() ? null : *it;
+}
+
 std::uint64_t number_of(const Json& object, const char* key, std::uint64_t fallback) {
   const Json* field = find(object, key);
   return field && is_whole(*field) ? field->get<std::uint64_t>() : fallback;

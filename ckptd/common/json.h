@@ -32,6 +32,7 @@ ckpt::Result<std::vector<std::string>> string_array(const Json& object, const ch
 // For answers of our own making: a wrong type reads as the default.
 std::string text_of(const Json& object, const char* key, const std::string& fallback = {});
 std::uint64_t number_of(const Json& object, const char* key, std::uint64_t fallback = 0);
+const Json& member_of(const Json& object, const char* key);  // null when absent, or when it is no object
 
 Json error_answer(const ckpt::Error& error);
 // Turns {"ok":false,…} back into an Error; other answers pass.

@@ -80,6 +80,11 @@ ckpt::Result<std::string> find_nbdkit_plugin() {
       "the nbdkit plugin of ckpt");
 }
 
+ckpt::Result<std::string> find_restore_probe() {
+  return first_there("CKPT_RESTORE_PROBE", {own_directory() + "/restore-probe", CKPT_LIBEXECDIR "/restore-probe"},
+                     "restore-probe");
+}
+
 ckpt::Result<std::string> find_program(const std::string& name) {
   if (name.find('/') != std::string::npos) {
     if (::access(name.c_str(), X_OK) != 0) return ckpt::system_error(errno, name + " cannot be executed");

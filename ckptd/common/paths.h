@@ -30,9 +30,11 @@ ckpt::Result<std::string> absolute_path(const std::string& path);
 // From the root, without '.', '..' and doubled slashes, whether it is there or not.
 std::string whole_path(const std::string& path);
 
-// CKPT_RESTORE_AGENT and CKPT_NBDKIT_PLUGIN come first, then the build tree of this program, then the installed place.
+// CKPT_RESTORE_AGENT, CKPT_NBDKIT_PLUGIN and CKPT_RESTORE_PROBE come first, then the build tree of this program, then
+// the installed place.
 ckpt::Result<std::string> find_restore_agent();
 ckpt::Result<std::string> find_nbdkit_plugin();
+ckpt::Result<std::string> find_restore_probe();
 // PATH's, as an absolute path.
 ckpt::Result<std::string> find_program(const std::string& name);
 

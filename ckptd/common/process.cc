@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -19,6 +20,8 @@ using ckpt::Code;
 using ckpt::make_error;
 
 namespace {
+
+constexpr std::int64_t watch_interval_ms = 250;
 
 struct Stat {
   char state = '?';
@@ -124,7 +127,8 @@ ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, con
   return process_id(child);
 }
 
-ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, int time_limit_ms) {
+ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, std::int64_t time_limit_ms,
+                                     const std::function<void(const std::string&)>& watch) {
   auto list = pointers(argv);
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return ckpt::system_error(errno, "pipe");
@@ -142,10 +146,13 @@ ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, int t
   for (;;) {
     pollfd entry{read_end.get(), POLLIN, 0};
     auto left_ms = deadline_ms - monotonic_ms();
-    if (left_ms <= 0 || ::poll(&entry, 1, static_cast<int>(left_ms)) == 0) {
+    if (left_ms <= 0) {
       ::kill(child, SIGKILL);
       break;
     }
+    int ready = ::poll(&entry, 1, static_cast<int>(std::min(left_ms, watch_interval_ms)));
+    if (watch) watch(output);
+    if (ready == 0) continue;
     char bytes[4096];
     ssize_t got = ::read(read_end.get(), bytes, sizeof(bytes));
     if (got == 0 || (got < 0 && errno != EINTR)) break;

@@ -6,6 +6,8 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -36,8 +38,11 @@ struct SpawnOptions {
 // Errors: not_found and others, when it cannot be executed.
 ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, const SpawnOptions& options);
 
-// Runs a short helper to its end; its output, cut at 64 KiB. Errors: io with its last lines when it fails.
-ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, int time_limit_ms);
+// Runs a helper to its end; its output, cut at 64 KiB. `watch` gets the output so far, four times a second. Errors: io
+// with its last lines when it fails.
+ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, std::int64_t time_limit_ms,
+                                     const std::function<void(const std::string&)>& watch = {});
+inline constexpr std::int64_t no_time_limit = std::numeric_limits<std::int64_t>::max() / 2;
 
 ckpt::Status write_pid_file(const std::string& path, const ProcessId& process);
 ProcessId read_pid_file(const std::string& path);  // unknown when there is none

@@ -66,6 +66,9 @@ Json to_json(const RestoreState& state) {
           {"qemu", to_json(state.qemu)},
           {"qmp", state.qmp},
           {"disks", disks},
+          {"bandwidth_bytes_s", state.bandwidth_bytes_s},
+          {"probes", state.probes},
+          {"probe_timeout_ms", state.probe_timeout_ms},
           {"begun_ns", state.begun_ns},
           {"running_ns", state.running_ns},
           {"local_ns", state.local_ns}};
@@ -96,6 +99,11 @@ ckpt::Result<RestoreState> restore_from_json(const Json& json) {
       state.disks.push_back(std::move(disk));
     }
   }
+  if (json.contains("probes")) {
+    CKPT_ASSIGN(state.probes, string_array(json, "probes"));
+  }
+  state.bandwidth_bytes_s = number_of(json, "bandwidth_bytes_s");
+  state.probe_timeout_ms = number_of(json, "probe_timeout_ms");
   state.begun_ns = number_of(json, "begun_ns");
   state.running_ns = number_of(json, "running_ns");
   state.local_ns = number_of(json, "local_ns");

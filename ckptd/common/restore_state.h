@@ -37,6 +37,9 @@ struct RestoreState {
   ProcessId qemu;
   std::string qmp;
   std::vector<RestoredDisk> disks;
+  std::uint64_t bandwidth_bytes_s = 0;  // 0: no limit
+  std::vector<std::string> probes;
+  std::uint64_t probe_timeout_ms = 0;
   std::uint64_t begun_ns = 0, running_ns = 0, local_ns = 0;  // CLOCK_REALTIME
 
   std::string log_path(const std::string& directory) const { return directory + "/log"; }

@@ -50,6 +50,8 @@ struct RestoreOptions {
   std::string disk_dir;   // empty: where each disk was
   std::string clock = "continue";
   std::string qemu;  // empty: as recorded
+  std::vector<std::string> probes;
+  std::string probe_timeout = "60s";
   bool wait = false, foreground = false, force = false, replace = false;
   std::vector<std::string> qemu_argv;  // empty: as recorded
 };

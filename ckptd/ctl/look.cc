@@ -36,13 +36,30 @@ const Json& array_of(const Json& object, const char* key) {
   return it != object.end() && it->is_array() ? *it : empty;
 }
 
+std::string percent(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1f %%", value);
+  return text;
+}
+
+std::string service_text(const Json& restore) {
+  const Json& service = member_of(restore, "service");
+  std::vector<std::string> levels;
+  if (const Json& level = member_of(service, "vcpu_percent"); level.is_number())
+    levels.push_back(percent(level.get<double>()) + " of vCPU time");
+  if (const Json& level = member_of(service, "answers_percent"); level.is_number())
+    levels.push_back(percent(level.get<double>()) + " of answers");
+  return levels.empty() ? "" : ", SL " + join(levels, ", ");
+}
+
 std::string restore_line(const Json& restore) {
   const Json agent = restore.value("agent", Json::object());
   std::string line = text_of(restore, "name") + " from " + text_of(restore, "source") + ": " +
                      text_of(restore, "phase") + " (" + text_of(restore, "mode") + ")";
   if (auto total = number_of(agent, "pages_total"); total > 0)
     line += ", memory " + std::to_string(number_of(agent, "pages_present") * 100 / total) + " %";
-  line += ", TTR " + duration_or_dash(restore, "ttr_ms") + ", BTN " + duration_or_dash(restore, "btn_ms");
+  line += ", guest ran after " + duration_or_dash(restore, "running_ms") + ", TTR " +
+          duration_or_dash(restore, "ttr_ms") + ", BTN " + duration_or_dash(restore, "btn_ms") + service_text(restore);
   if (auto restarts = number_of(restore, "agent_restarts"))
     line += ", agent replaced " + std::to_string(restarts) + " x";
   if (auto reason = text_of(restore, "reason"); !reason.empty()) line += ": " + reason;

@@ -140,7 +140,7 @@ void add_restoring(CLI::App& app, Arguments& a) {
   restore
       ->add_option(
           "--mode", r.mode,
-          "What is fetched before the guest asks: lazy nothing, aggressive all behind it, full all at full speed")
+          "What is fetched before the guest asks: lazy nothing, aggressive all behind it, full all before it starts")
       ->check(CLI::IsMember({"lazy", "aggressive", "full"}))
       ->capture_default_str();
   restore->add_option("--bandwidth", r.bandwidth, "Bytes a second to fetch ahead, as 10M")->type_name("SIZE");
@@ -149,6 +149,15 @@ void add_restoring(CLI::App& app, Arguments& a) {
   restore->add_option("--as", r.as, "Run it under another name")->type_name("NAME");
   restore->add_option("--clock", r.clock, "Guest's clock: continue as saved, or now (needs a guest agent)")
       ->check(CLI::IsMember({"continue", "now"}))
+      ->capture_default_str();
+  restore
+      ->add_option("--probe", r.probes,
+                   "What shows that it serves: tcp:HOST:PORT[=LINE], http://HOST[:PORT][/PATH][=STATUS] or\n"
+                   "exec:COMMAND; several: all of them")
+      ->allow_extra_args(false)
+      ->type_name("PROBE");
+  restore->add_option("--probe-timeout", r.probe_timeout, "How long to wait for the probes' answers")
+      ->type_name("TIME")
       ->capture_default_str();
   restore->add_option("--qemu", r.qemu, "Another QEMU than the recorded one")->type_name("PATH");
   restore->add_flag("--wait", r.wait, "Return when all is local");

@@ -9,7 +9,10 @@
 #include <iostream>
 #include <thread>
 
+#include "ckpt/store.h"
+#include "common/agent_control.h"
 #include "common/clock.h"
+#include "common/probe_target.h"
 #include "common/text.h"
 #include "common/unix_socket.h"
 
@@ -23,6 +26,9 @@ namespace {
 constexpr int qmp_limit_ms = 60'000;
 constexpr std::int64_t start_limit_ms = 60'000;
 constexpr auto poll_interval = std::chrono::milliseconds(2);
+constexpr auto fetch_look = std::chrono::milliseconds(20);
+constexpr int guest_agent_limit_ms = 10'000;
+constexpr int guest_agent_answers = 64;
 
 // The last lines of a log, for an error.
 std::string tail_of(const std::string& path) {
@@ -44,16 +50,21 @@ ckpt::Status restore_machine(const Context& context, const RestoreOptions& optio
 ckpt::Status Restore::run() {
   CKPT_TRY(begin());
   auto built = build();
-  if (!built.ok()) {
+  if (!built.ok() && state_.phase != "running") {
     give_up(built.error().context);
     return built;
   }
-  return report();
+  if (built.ok() || !context_.json) CKPT_TRY(report());
+  return built;
 }
 
 void Restore::mark(const std::string& phase) { phases_.push_back({phase, monotonic_ms() - begun_ms_}); }
 
 ckpt::Status Restore::begin() {
+  for (const auto& text : options_.probes)
+    if (auto probe = parse_probe(text); !probe.ok()) return probe.error();
+  CKPT_ASSIGN(state_.probe_timeout_ms, parse_duration_ms(options_.probe_timeout));
+  state_.probes = options_.probes;
   begun_ms_ = monotonic_ms();
   state_.begun_ns = wall_clock_ns();
   std::string as = options_.as.empty() ? options_.target.machine : options_.as;
@@ -81,11 +92,14 @@ ckpt::Status Restore::build() {
   CKPT_TRY(start_agent());
   CKPT_TRY(start_servers());
   CKPT_TRY(save());
+  CKPT_TRY(start_probe());
   mark("agent and disks");
+  if (options_.mode == "full") CKPT_TRY(fetch_disks());
   CKPT_TRY(start_qemu());
   CKPT_TRY(connect_qemu());
   mark("QEMU is up");
   CKPT_TRY(check_qemu());
+  if (options_.mode == "full") CKPT_TRY(fetch_memory());
   CKPT_TRY(load_devices());
   mark("device state");
   CKPT_TRY(let_run());
@@ -97,7 +111,7 @@ ckpt::Status Restore::build() {
   (void)qmp_->execute("announce-self", {{"initial", 50}, {"max", 550}, {"rounds", 5}, {"step", 50}});
   qmp_.reset();
   if (options_.clock == "now") set_guest_clock();
-  return {};
+  return wait_for_answers();
 }
 
 ckpt::Status Restore::read_command() {
@@ -121,91 +135,6 @@ ckpt::Status Restore::read_command() {
   return {};
 }
 
-ckpt::Status Restore::place_disks() {
-  for (const Json& object : begun_.value("objects", Json::array())) {
-    if (text_of(object, "class") != "disk") continue;
-    std::string name = text_of(object, "name");
-    const QemuDisk* disk = nullptr;
-    for (const auto& candidate : command_->disks())
-      if (candidate.name == name) disk = &candidate;
-    if (!disk)
-      return make_error(Code::refused,
-                        state_.source + " has a disk '" + name +
-                            "' that the command line lacks: give the machine's full command line after '--'");
-    CKPT_TRY(make_overlay(*disk, number_of(object, "size_bytes")));
-  }
-  for (const auto& disk : command_->disks()) {
-    bool placed = disk.read_only;
-    for (const auto& restored : state_.disks) placed = placed || restored.name == disk.name;
-    if (!placed && !options_.force)
-      return make_error(Code::refused,
-                        "the command line has a disk '" + disk.name + "' that " + state_.source +
-                            " lacks: its content would not belong to the machine; --force attaches it as it is");
-    if (!placed) has_foreign_disk_ = true;
-  }
-  for (const auto& disk : state_.disks) CKPT_TRY(command_->replace_disk(disk.name, disk.overlay));
-  return {};
-}
-
-ckpt::Status Restore::make_overlay(const QemuDisk& disk, std::uint64_t size_bytes) {
-  std::string directory = options_.disk_dir;
-  if (directory.empty()) {
-    auto slash = disk.file.rfind('/');
-    bool plain = !disk.file.empty() && disk.file.find(':') == std::string::npos;
-    if (!plain)
-      return make_error(Code::invalid, "disk '" + disk.name + "' was at '" + disk.file +
-                                           "': say with --disk-dir where its new image goes");
-    directory = slash == std::string::npos ? "." : slash == 0 ? "/" : disk.file.substr(0, slash);
-    if (directory[0] != '/') directory = cwd_ + "/" + directory;
-  }
-  auto found = absolute_path(directory);
-  if (!found.ok())
-    return make_error(found.error().code, "directory for disk '" + disk.name + "': " + found.error().message() +
-                                              ": choose another with --disk-dir");
-  std::string file_name = state_.name + "." + disk.name + "." + std::to_string(number_) + ".qcow2";
-  for (char& c : file_name)
-    if (c == '/' || c == ',') c = '_';
-  RestoredDisk restored;
-  restored.name = disk.name;
-  restored.overlay = *found + "/" + file_name;
-  if (::access(restored.overlay.c_str(), F_OK) == 0) {
-    if (!options_.replace)
-      return make_error(Code::exists, restored.overlay +
-                                          " is there already (an earlier restore of this point?): --replace moves it "
-                                          "aside, or choose another --disk-dir");
-    std::string aside = restored.overlay + ".old-" + std::to_string(wall_clock_ns() / 1'000'000);
-    if (::rename(restored.overlay.c_str(), aside.c_str()) != 0) return ckpt::system_error(errno, aside);
-    std::cerr << "ckptctl: " << restored.overlay << " is now " << aside << "\n";
-  }
-  std::string socket = directory_ + "/disk-" + std::to_string(state_.disks.size()) + ".sock";
-  // open-timeout: nbdkit and QEMU start side by side. reconnect-delay: when nbdkit dies the guest waits for the next
-  // one.
-  Json backing = {{"driver", "raw"},
-                  {"file",
-                   {{"driver", "nbd"},
-                    {"server", {{"type", "unix"}, {"path", socket}}},
-                    {"open-timeout", 30},
-                    {"reconnect-delay", 31'536'000}}}};
-  std::string qemu_img = qemu_.substr(0, qemu_.rfind('/')) + "/qemu-img";
-  if (::access(qemu_img.c_str(), X_OK) != 0) qemu_img = "qemu-img";
-  CKPT_ASSIGN(auto output, run_helper({qemu_img, "create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b",
-                                       "json:" + dump(backing), restored.overlay, std::to_string(size_bytes)},
-                                      10'000));
-  made_files_.push_back(restored.overlay);
-  CKPT_ASSIGN(std::string plugin, find_nbdkit_plugin());
-  restored.server_argv = {"nbdkit",
-                          "-f",
-                          "-r",
-                          "-U",
-                          socket,
-                          plugin,
-                          "store=" + text_of(begun_, "store"),
-                          "checkpoint=" + state_.source,
-                          "disk=" + disk.name};
-  state_.disks.push_back(std::move(restored));
-  return {};
-}
-
 ckpt::Status Restore::start_agent() {
   CKPT_ASSIGN(std::string agent, find_restore_agent());
   state_.agent_argv = {agent,
@@ -222,8 +151,8 @@ ckpt::Status Restore::start_agent() {
                        "--working-set",
                        text_of(begun_, "working_set")};
   if (!options_.bandwidth.empty()) {
-    CKPT_ASSIGN(auto bytes, parse_size(options_.bandwidth));
-    state_.agent_argv.insert(state_.agent_argv.end(), {"--bandwidth", std::to_string(bytes)});
+    CKPT_ASSIGN(state_.bandwidth_bytes_s, parse_size(options_.bandwidth));
+    state_.agent_argv.insert(state_.agent_argv.end(), {"--bandwidth", std::to_string(state_.bandwidth_bytes_s)});
   }
   CKPT_ASSIGN(state_.agent,
               spawn_detached(state_.agent_argv, {.directory = "/", .log_path = state_.log_path(directory_)}));
@@ -232,15 +161,24 @@ ckpt::Status Restore::start_agent() {
 
 ckpt::Status Restore::start_servers() {
   for (std::size_t i = 0; i < state_.disks.size(); ++i) {
-    ::unlink((directory_ + "/disk-" + std::to_string(i) + ".sock").c_str());
+    ::unlink(server_socket(i).c_str());
     CKPT_ASSIGN(state_.disks[i].server, spawn_detached(state_.disks[i].server_argv,
                                                        {.directory = "/", .log_path = state_.log_path(directory_)}));
   }
   return {};
 }
 
+ckpt::Status Restore::start_probe() {
+  if (state_.probes.empty()) return {};
+  CKPT_ASSIGN(std::string probe, find_restore_probe());
+  // In our directory, which a command may mean; it waits until the guest runs.
+  CKPT_ASSIGN(probe_, spawn_detached({probe, directory_}, {.log_path = state_.log_path(directory_)}));
+  return {};
+}
+
 ckpt::Status Restore::start_qemu() {
-  if (!options_.as.empty() && options_.as != options_.target.machine) command_->renew_generation_id();
+  // Its past comes back, be it under its own name or another: doc/consistency.md.
+  command_->renew_generation_id();
   command_->remove_flag("-S");
   command_->add("-S");
   command_->add("-incoming", "defer");
@@ -300,6 +238,26 @@ ckpt::Status Restore::check_qemu() {
   return {};
 }
 
+ckpt::Status Restore::fetch_memory() {
+  std::int64_t begun_ms = monotonic_ms();
+  for (;; std::this_thread::sleep_for(fetch_look)) {
+    auto status = read_json_file(state_.agent_status);
+    const Json agent = status.ok() ? status.take() : Json::object();
+    if (text_of(agent, "state") == "done") break;
+    if (!alive(state_.qemu)) return died("QEMU ended while its memory was fetched");
+    if (!alive(state_.agent)) return died("restore-agent ended while memory was fetched: restore again");
+    std::uint64_t total = number_of(agent, "pages_total");
+    if (total == 0 || monotonic_ms() - begun_ms < 1000) continue;
+    std::uint64_t there = number_of(agent, "pages_present") + number_of(agent, "pages_zero");
+    std::string reason = text_of(agent, "reason");
+    show_progress("memory: " + std::to_string(std::min(there, total) * 100 / total) + " % of " +
+                  format_size(total * ckpt::page_size_bytes) + (reason.empty() ? "" : ", waits: " + reason));
+  }
+  end_progress();
+  mark("memory");
+  return {};
+}
+
 ckpt::Status Restore::load_devices() {
   CKPT_ASSIGN(Json begun, qmp_->execute("migrate-incoming", {{"uri", "file:" + directory_ + "/device-state"}}));
   for (;;) {
@@ -321,22 +279,54 @@ ckpt::Status Restore::load_devices() {
 ckpt::Status Restore::let_run() {
   // A machine that was paused stays so, and its disks would stay inactive with it: they could not be streamed in.
   bool paused = text_of(begun_["epoch"], "run_state") != "running";
+  if (!paused) name_vcpus();
   auto running = paused ? qmp_->execute("blockdev-set-active", {{"active", true}}) : qmp_->execute("cont");
   if (!running.ok()) return running.error();
   return {};
 }
 
+// From now on the agent counts who waits: the restore's service level.
+void Restore::name_vcpus() {
+  auto cpus = qmp_->execute("query-cpus-fast");
+  std::vector<std::string> threads;
+  for (const Json& cpu : cpus.ok() && cpus->is_array() ? *cpus : Json::array())
+    threads.push_back(std::to_string(number_of(cpu, "thread-id")));
+  // An agent that has left, or dies just now, costs only the figure.
+  (void)tell_agent(state_, "vcpus " + join(threads, ","));
+}
+
 void Restore::set_guest_clock() {
-  auto socket = command_->guest_agent_socket();
-  auto fd = socket ? connect_unix(*socket)
-                   : ckpt::Result<Fd>(make_error(Code::not_found, "the machine has no guest agent channel"));
-  if (fd.ok()) {
-    LineChannel channel(fd.take(), json_line_limit_bytes);
-    if (channel.write_line(R"({"execute":"guest-set-time"})").ok() && channel.read_line(5000).ok()) return;
+  auto set = ask_guest_agent();
+  clock_set_ = set.ok();
+  if (clock_set_) return;
+  std::cerr << "ckptctl: the guest's clock goes on from " << format_time(number_of(begun_["epoch"], "wall_clock_ns"))
+            << ": " << set.error().context << "; its hardware clock has the right time, its NTP client will follow\n";
+}
+
+ckpt::Status Restore::ask_guest_agent() {
+  auto path = command_->guest_agent_socket();
+  if (!path) return make_error(Code::not_found, "the machine has no guest agent channel");
+  CKPT_ASSIGN(Fd fd, connect_unix(*path));
+  LineChannel channel(std::move(fd), json_line_limit_bytes);
+  // 0xFF ends what a client before the checkpoint may have left half said; the number tells our answer from old ones.
+  std::string id = std::to_string(state_.begun_ns % 1'000'000'000);
+  CKPT_TRY(channel.write_line("\xff{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":" + id + "}}"));
+  bool synced = false;
+  for (int answers = 0; answers < guest_agent_answers; ++answers) {
+    CKPT_ASSIGN(auto line, channel.read_line(guest_agent_limit_ms));
+    if (!line) return make_error(Code::unavailable, "the guest agent's channel was closed");
+    auto last = line->rfind('\xff');
+    auto said = parse_object(last == std::string::npos ? *line : line->substr(last + 1));
+    if (!said.ok()) continue;
+    if (synced && said->contains("error"))
+      return make_error(Code::refused, "the guest agent cannot set it (" + text_of(said->at("error"), "desc") + ")");
+    if (synced && said->contains("return")) return {};
+    if (synced || member_of(*said, "return") != Json(std::stoull(id))) continue;
+    synced = true;
+    // Without a time: from the hardware clock, which is the host's.
+    CKPT_TRY(channel.write_line(R"({"execute":"guest-set-time"})"));
   }
-  std::cerr
-      << "ckptctl: the guest's clock goes on from " << format_time(number_of(begun_["epoch"], "wall_clock_ns"))
-      << ": there is no guest agent to set it; its hardware clock has the right time, its NTP client will follow\n";
+  return make_error(Code::protocol, "the guest agent answers something else");
 }
 
 void Restore::give_up(const std::string& reason) {
@@ -352,35 +342,6 @@ void Restore::give_up(const std::string& reason) {
   (void)save();
   (void)context_.request(
       {{"verb", "restore_abandon"}, {"machine", options_.target.machine}, {"number", number_}, {"as", state_.name}});
-}
-
-ckpt::Status Restore::report() {
-  const Json checkpoint = begun_.value("checkpoint", Json::object());
-  if (context_.json && !options_.wait) {
-    Json phases = Json::array();
-    for (const auto& phase : phases_) phases.push_back({{"phase", phase.name}, {"at_ms", phase.at_ms}});
-    context_.print_json({{"name", state_.name},
-                         {"source", state_.source},
-                         {"checkpoint", checkpoint},
-                         {"mode", state_.mode},
-                         {"phases", phases},
-                         {"ttr_ms", (state_.running_ns - state_.begun_ns) / 1'000'000},
-                         {"qemu_pid", state_.qemu.pid}});
-  } else if (!context_.json) {
-    std::cout << state_.name << " runs from " << state_.source << " of "
-              << format_time(number_of(checkpoint, "wall_clock_ns")) << ", " << phases_.back().at_ms
-              << " ms after the request:\n";
-    std::int64_t before_ms = 0;
-    for (const auto& phase : phases_) {
-      std::cout << "  " << phase.name << std::string(18 - std::min<std::size_t>(17, phase.name.size()), ' ') << "+"
-                << phase.at_ms - before_ms << " ms\n";
-      before_ms = phase.at_ms;
-    }
-    std::cout << std::flush;
-  }
-  if (options_.wait) CKPT_TRY(follow_restores(context_, state_.name));
-  while (options_.foreground && alive(state_.qemu)) std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  return {};
 }
 
 }  // namespace ckptd

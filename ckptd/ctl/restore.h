@@ -29,15 +29,25 @@ private:
   ckpt::Status build();
   ckpt::Status read_command();
   ckpt::Status place_disks();
+  ckpt::Result<std::string> image_path(const QemuDisk& disk);
   ckpt::Status make_overlay(const QemuDisk& disk, std::uint64_t size_bytes);
+  std::string qemu_img() const;
+  std::string server_socket(std::size_t disk) const { return directory_ + "/disk-" + std::to_string(disk) + ".sock"; }
+  // Full mode: nothing is missing any more when the guest starts.
+  ckpt::Status fetch_disks();
+  ckpt::Status fetch_memory();
   ckpt::Status start_agent();
   ckpt::Status start_servers();
+  ckpt::Status start_probe();
   ckpt::Status start_qemu();
   ckpt::Status connect_qemu();
   ckpt::Status check_qemu();
   ckpt::Status load_devices();
   ckpt::Status let_run();
+  void name_vcpus();
   void set_guest_clock();
+  ckpt::Status ask_guest_agent();
+  ckpt::Status wait_for_answers();
   void give_up(const std::string& reason);
   ckpt::Status report();
   ckpt::Error died(const std::string& what) const;
@@ -57,6 +67,9 @@ private:
   std::optional<Qmp> qmp_;
   std::vector<std::string> made_files_;
   std::vector<Phase> phases_;
+  ProcessId probe_;
+  Json ttr_ms_;  // null: no probe, or no answer
+  bool clock_set_ = false;
   std::int64_t begun_ms_ = 0;
 };
 

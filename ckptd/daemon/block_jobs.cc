@@ -43,7 +43,10 @@ ckpt::Result<std::vector<RestoredDisk>> start_block_streams(const RestoreState& 
     Json node = find_overlay(nodes, disk.overlay);
     if (node.is_null()) return make_error(Code::not_found, "QEMU has no block node of " + disk.overlay);
     disk.node = text_of(node, "node-name");
-    auto started = qmp.execute("block-stream", {{"job-id", job_name(disk)}, {"device", disk.node}});
+    // The disks share the bandwidth that was allowed; memory has all of its own by now.
+    auto started = qmp.execute(
+        "block-stream",
+        {{"job-id", job_name(disk)}, {"device", disk.node}, {"speed", state.bandwidth_bytes_s / state.disks.size()}});
     if (!started.ok()) return make_error(started.error().code, "disk " + disk.name + ": " + started.error().context);
     disk.streaming = true;
   }

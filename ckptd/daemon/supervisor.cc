@@ -10,6 +10,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "common/agent_control.h"
 #include "common/clock.h"
 #include "common/text.h"
 #include "daemon/block_jobs.h"
@@ -43,12 +44,18 @@ std::vector<std::string> directories_in(const std::string& path) {
   return found;
 }
 
+// The two service levels between the guest's start and BTN; null where nothing is known yet.
+Json service_json(const Json& agent, const Json& probe) {
+  return {{"vcpu_percent", member_of(member_of(agent, "service"), "level_percent")},
+          {"answers_percent", member_of(probe, "level_percent")}};
+}
+
 void remove_server_socket(const RestoredDisk& disk) {
   auto flag = std::find(disk.server_argv.begin(), disk.server_argv.end(), "-U");
   if (flag != disk.server_argv.end() && ++flag != disk.server_argv.end()) ::unlink(flag->c_str());
 }
 
-Json restore_json(const RestoreState& state) {
+Json restore_json(const RestoreState& state, const std::string& directory) {
   Json disks = Json::array();
   for (const auto& disk : state.disks)
     disks.push_back(
@@ -56,16 +63,22 @@ Json restore_json(const RestoreState& state) {
   auto since_begin_ms = [&](std::uint64_t instant_ns) {
     return instant_ns > state.begun_ns ? Json((instant_ns - state.begun_ns) / 1'000'000) : Json();
   };
+  Json agent = read_agent_status(state);
+  auto probe = read_json_file(directory + "/probe.json");
+  const Json found = probe.ok() ? *probe : Json::object();
   return {{"name", state.name},
           {"source", state.source},
           {"mode", state.mode},
           {"phase", state.phase},
           {"reason", state.reason},
-          {"agent", read_agent_status(state)},
+          {"service", service_json(agent, found)},
+          {"probe", found},
+          {"agent", std::move(agent)},
           {"agent_pid", state.agent.pid},
           {"agent_restarts", state.agent_restarts},
           {"qemu_pid", state.qemu.pid},
-          {"ttr_ms", since_begin_ms(state.running_ns)},
+          {"running_ms", since_begin_ms(state.running_ns)},
+          {"ttr_ms", member_of(found, "ttr_ms")},
           {"btn_ms", since_begin_ms(state.local_ns)},
           {"begun_ns", state.begun_ns},
           {"disks", disks}};
@@ -272,7 +285,7 @@ Json Supervisor::list(const std::string& machine) {
   Json all = Json::array();
   for (const auto& directory : directories_in(daemon_.run_dir().restores())) {
     auto state = load_restore(directory);
-    if (state.ok() && (machine.empty() || state->name == machine)) all.push_back(restore_json(*state));
+    if (state.ok() && (machine.empty() || state->name == machine)) all.push_back(restore_json(*state, directory));
   }
   return all;
 }
@@ -307,8 +320,8 @@ ckpt::Status Supervisor::finish(const std::string& machine) {
   *mode = "aggressive";
   state->mode = "aggressive";
   CKPT_TRY(save_restore(directory, *state));
-  // Its successor, started at the next step, goes on in the new mode.
-  terminate(state->agent, SIGTERM);
+  // One that does not hear is ended: its successor, started at the next step, goes on in the new mode.
+  if (!tell_agent(*state, "mode aggressive").ok()) terminate(state->agent, SIGTERM);
   return {};
 }
 

@@ -162,7 +162,8 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply&) {
   std::string base;
   auto prepare = [&]() -> ckpt::Status {
     CKPT_TRY(make_directories(run_dir.restore(as)));
-    for (const char* old : {"/state.json", "/agent.json", "/log"}) ::unlink((run_dir.restore(as) + old).c_str());
+    for (const char* old : {"/state.json", "/agent.json", "/probe.json", "/log"})
+      ::unlink((run_dir.restore(as) + old).c_str());
     CKPT_ASSIGN(base, grant_base(run_dir, as, info));
     CKPT_TRY(write_device_state(info.id, run_dir.restore(as) + "/device-state"));
     auto policy = daemon_.protect(as, (*described)["config"], Json());

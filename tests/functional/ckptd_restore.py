@@ -69,7 +69,7 @@ def lazy_with_kills(site, guest, nonce, counter):
     assert any(answer["source"] == f"vm@{c['number']}" and c["pins"] for c in site.checkpoints("vm"))
     site.ctl("finish", "vm")
     restore = wait_local(site, "vm")
-    print(f"TTR {answer['ttr_ms']} ms, BTN {restore['btn_ms']} ms, {restore['agent_restarts']} agents replaced")
+    print(f"guest ran after {answer['running_ms']} ms, BTN {restore['btn_ms']} ms, {restore['agent_restarts']} agents replaced")
     for process in (state["disks"][0]["server"]["pid"], restore["agent_pid"]):
         assert not alive(process)
     assert not any(c["pins"] for c in site.checkpoints("vm"))

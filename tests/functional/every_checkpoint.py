@@ -39,7 +39,7 @@ def at_one(site, guest, checkpoint, nonce, bounds, name):
     finally:
         guest.kill()
         disconnected(site, name)
-    return f"as {name}, guest ran after {answer['ttr_ms']} ms; {text}"
+    return f"as {name}, guest ran after {answer['running_ms']} ms; {text}"
 
 
 def main():

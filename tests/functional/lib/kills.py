@@ -165,7 +165,7 @@ def kill_qemu_once(ordeal):
     assert not (gone := lost(before, ordeal.kept())), f"committed and lost: {gone}"
     low, high, answer = ordeal.restore(ordeal.rng.choice(["lazy", "aggressive", "full"]))
     text = judge(ordeal.site, ordeal.guest, "vm", ordeal.nonce, low, high)
-    return f"after {moment_s:.2f} s; {answer['source']} {answer['mode']}, guest ran after {answer['ttr_ms']} ms; {text}"
+    return f"after {moment_s:.2f} s; {answer['source']} {answer['mode']}, guest ran after {answer['running_ms']} ms; {text}"
 
 
 def kill_qemu(tap, rng, count):

@@ -100,7 +100,7 @@ def judge(site, guest: Guest, name, nonce, low, high, timeout_s=60):
     guest.wait_ready(timeout_s)
     assert (heard := guest.cmd("nonce", timeout_s=timeout_s)) == nonce, f"nonce {heard}, was {nonce}: booted, not restored"
     counter = int(guest.cmd("counter", timeout_s=timeout_s))
-    ran_s = time.time() - restored["begun_ns"] / 1e9 - restored["ttr_ms"] / 1e3
+    ran_s = time.time() - restored["begun_ns"] / 1e9 - restored["running_ms"] / 1e3
     assert counter >= low, f"counter {counter}, was {low} before the checkpoint: something is lost"
     if high is not None:
         most = high + ran_s * COUNTS_A_SECOND * 1.05 + COUNT_SLACK
