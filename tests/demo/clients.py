@@ -39,10 +39,6 @@ class Client(threading.Thread):
         self.over.set()
         self.join(30)
 
-    def rate(self, begin, end):
-        """Confirmed steps a second between two instants."""
-        return sum(begin <= t < end for t, _ in self.confirmed) / max(end - begin, 0.001)
-
     def first_after(self, instant):
         return next((t for t, _ in self.confirmed if t >= instant), None)
 
@@ -125,27 +121,3 @@ class WebClient(Client):
         with urllib.request.urlopen(self.url, timeout=3) as page:
             if b"protected machine" not in page.read():
                 raise ValueError("another page")
-
-
-class Prober(threading.Thread):
-    """The time of the first useful answer: a fresh connection every 50 ms, since one that QEMU took before the guest ran may wait
-    long for its turn."""
-
-    def __init__(self, port):
-        super().__init__(daemon=True)
-        self.port, self.first, self.over = port, None, threading.Event()
-
-    def probe(self):
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 5) as s:
-                s.settimeout(5)
-                s.sendall(b"counter\n")
-                int(s.makefile().readline())
-                self.first = min(self.first or time.time(), time.time())
-                self.over.set()
-        except (OSError, ValueError):
-            pass
-
-    def run(self):
-        while not self.over.wait(0.05):
-            threading.Thread(target=self.probe, daemon=True).start()
