@@ -2,6 +2,7 @@
 //
 // A whole agent on a store of its own, with this process in QEMU's place: its memory is missing for real, and threads
 // that touch it wait in the kernel. Under the sanitizers this is what runs the agent's threads against each other.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
@@ -89,7 +90,9 @@ public:
     for (int i = 0; i < 4; ++i) writer.u32(7);
     write_blocks(writer);
     send(MessageType::hello, hello, false);
-    if (phase == Phase::fresh) ASSERT_EQ(receive(), MessageType::sizes);
+    if (phase == Phase::fresh) {
+      ASSERT_EQ(receive(), MessageType::sizes);
+    }
     Bytes memory;
     ByteWriter blocks(memory);
     write_blocks(blocks);
