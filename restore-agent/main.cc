@@ -29,7 +29,7 @@ Fd take_signals() {
   return Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
-bool may_pass(const ckpt::Error& error) {
+bool is_away(const ckpt::Error& error) {
   return error.code == ckpt::Code::unavailable || error.code == ckpt::Code::io || error.code == ckpt::Code::busy;
 }
 
@@ -37,7 +37,7 @@ bool may_pass(const ckpt::Error& error) {
 ckpt::Result<std::unique_ptr<Source>> open_source(const Options& options, Progress& progress, const Fd& signals) {
   for (;;) {
     auto source = Source::open(options.store, options.checkpoint);
-    if (source.ok() || !may_pass(source.error())) return source;
+    if (source.ok() || !is_away(source.error())) return source;
     progress.set_obstacle(Obstacle::store, source.error().message());
     if (!options.status.empty()) (void)replace_small_file(options.status, ckpt::as_bytes(progress.json() + "\n"));
     pollfd item{signals.get(), POLLIN, 0};

@@ -19,6 +19,7 @@
 
 namespace {
 
+using agent::may_pass;
 using agent::Source;
 using ckpt::Code;
 using ckpt::Error;
@@ -48,10 +49,6 @@ int report(const Error& error) {
   nbdkit_error("%s", error.message().c_str());
   nbdkit_set_error(EIO);
   return -1;
-}
-
-bool may_pass(const Error& error) {
-  return error.code != Code::corrupt && error.code != Code::invalid && error.code != Code::version;
 }
 
 ckpt::Status open_source() {

@@ -80,8 +80,12 @@ Result<std::vector<std::uint64_t>> Source::changed_pages(std::size_t object, uns
   return opened->reader->changed_pages(object, *older);
 }
 
+bool may_pass(const ckpt::Error& error) {
+  return error.code != Code::corrupt && error.code != Code::invalid && error.code != Code::version;
+}
+
 Status Source::reopen(const ckpt::Error& why) {
-  if (why.code == Code::corrupt || why.code == Code::invalid || why.code == Code::version) return {};
+  if (!may_pass(why)) return {};
   {
     std::lock_guard guard(lock_);
     auto now = std::chrono::steady_clock::now();

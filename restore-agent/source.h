@@ -15,6 +15,9 @@
 
 namespace agent {
 
+// Whether a read that failed may succeed once the store is back: damage stays, and so does what was never right.
+bool may_pass(const ckpt::Error& error);
+
 class Source {
 public:
   // Errors as of Store::open and Store::open_checkpoint.
