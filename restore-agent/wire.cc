@@ -66,32 +66,21 @@ Result<std::vector<Block>> read_blocks(ByteReader& in) {
 
 Bytes message(std::uint32_t sequence, MessageType type, ByteView payload) {
   Bytes out;
-  ByteWriter writer(out);
-  writer.u32(magic);
-  writer.u16(static_cast<std::uint16_t>(type));
-  writer.u16(0);
-  writer.u64(0);
-  writer.u32(static_cast<std::uint32_t>(payload.size()));
-  writer.u32(sequence);
-  writer.bytes(payload);
+  ckpt::encode_message_head(
+      out, magic, {static_cast<std::uint16_t>(type), 0, static_cast<std::uint32_t>(payload.size()), sequence});
+  ByteWriter(out).bytes(payload);
   return out;
 }
 
 }  // namespace
 
 Result<MessageHeader> decode_header(ByteView bytes) {
-  ByteReader in(bytes);
-  if (in.u32() != magic) return make_error(Code::protocol, "what connected is not QEMU: wrong magic");
-  MessageHeader header;
-  std::uint16_t type = in.u16();
-  std::uint16_t reserved = in.u16();
-  std::uint64_t epoch = in.u64();
-  header.length = in.u32();
-  header.sequence = in.u32();
-  if (!in.finished() || reserved != 0 || epoch != 0) return make_error(Code::protocol, "a malformed message head");
-  header.type = static_cast<MessageType>(type);
+  CKPT_ASSIGN(ckpt::MessageHead head,
+              ckpt::decode_message_head(bytes, magic, "what connected is not QEMU: wrong magic"));
+  if (head.epoch != 0) return make_error(Code::protocol, "a message of the restore protocol names an epoch");
+  MessageHeader header{static_cast<MessageType>(head.type), head.length, head.sequence};
   if (header.type != MessageType::hello && header.type != MessageType::memory)
-    return make_error(Code::protocol, "unknown message type " + std::to_string(type));
+    return make_error(Code::protocol, "unknown message type " + std::to_string(head.type));
   if (header.length > wire_payload_limit)
     return make_error(Code::protocol, "a message of " + std::to_string(header.length) + " bytes");
   return header;

@@ -12,12 +12,13 @@
 
 #include "base/bytes.h"
 #include "ckpt/result.h"
+#include "format/message_head.h"
 
 namespace agent {
 
 enum class MessageType : std::uint16_t { hello = 1, memory = 2, sizes = 65, ready = 66, done = 67, refuse = 68 };
 
-inline constexpr std::size_t wire_header_bytes = 24;
+inline constexpr std::size_t wire_header_bytes = ckpt::message_head_bytes;
 inline constexpr std::size_t wire_blocks_limit = 1024;
 inline constexpr std::size_t wire_name_limit = 255;
 inline constexpr std::size_t wire_reason_limit = 1024;

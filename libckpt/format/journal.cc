@@ -127,37 +127,19 @@ std::size_t padded(std::size_t length) { return (length + 7) & ~std::size_t{7}; 
 }  // namespace
 
 void encode_journal_header(Bytes& out, const JournalHeader& header) {
-  std::size_t start = out.size();
-  ByteWriter writer(out);
-  writer.bytes(as_bytes(header_magic));
-  writer.u32(journal_version);
-  writer.u32(0);
+  Bytes body;
+  ByteWriter writer(body);
   writer.bytes(header.uuid);
   writer.u64(header.first_sequence);
-  writer.zeroes(16);
-  writer.u64(checksum(ByteView(out).subspan(start)));
+  encode_file_header(out, header_magic, journal_version, body);
 }
 
 Result<JournalHeader> decode_journal_header(ByteView bytes) {
-  ByteReader reader(bytes);
-  ByteView magic = reader.bytes(header_magic.size());
-  if (!reader.ok() || !std::equal(magic.begin(), magic.end(), as_bytes(header_magic).begin())) {
-    return make_error(Code::corrupt, "not a journal");
-  }
-  std::uint32_t version = reader.u32();
-  if (reader.ok() && version > journal_version) {
-    return make_error(Code::version, "journal of version " + std::to_string(version));
-  }
+  CKPT_ASSIGN(ByteView body, decode_file_header(bytes, header_magic, journal_version, "journal"));
+  ByteReader reader(body);
   JournalHeader header;
-  reader.skip(4);
   reader.copy_to(header.uuid);
   header.first_sequence = reader.u64();
-  reader.skip(16);
-  std::size_t checked = reader.offset();
-  std::uint64_t sum = reader.u64();
-  if (!reader.ok() || sum != checksum(bytes.first(checked))) {
-    return make_error(Code::corrupt, "journal header fails its checksum");
-  }
   return header;
 }
 

@@ -12,13 +12,14 @@
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "ckpt/result.h"
+#include "format/file_header.h"
 #include "format/location.h"
 
 namespace ckpt {
 
 inline constexpr std::uint32_t journal_magic = 0x4C4E4A43;
 inline constexpr std::uint32_t journal_version = 1;
-inline constexpr std::size_t journal_header_bytes = 64;
+inline constexpr std::size_t journal_header_bytes = file_header_bytes;
 inline constexpr std::size_t record_head_bytes = 32;
 inline constexpr std::uint32_t max_record_body_bytes = 1u << 20;
 inline constexpr std::size_t max_numbers_per_record = 65536;

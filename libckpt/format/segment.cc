@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "format/segment.h"
 
-#include <algorithm>
-
 #include "base/hash.h"
 
 namespace ckpt {
@@ -13,43 +11,24 @@ constexpr std::string_view header_magic = "CKPTSEG1";
 constexpr std::string_view trailer_magic = "CKPTSEGF";
 constexpr std::size_t trailer_checksummed_bytes = 24;
 
-bool is_magic(ByteView bytes, std::string_view magic) {
-  return bytes.size() == magic.size() && std::equal(bytes.begin(), bytes.end(), as_bytes(magic).begin());
-}
-
 }  // namespace
 
 void encode_segment_header(Bytes& out, const SegmentHeader& header) {
-  std::size_t start = out.size();
-  ByteWriter writer(out);
-  writer.bytes(as_bytes(header_magic));
-  writer.u32(segment_version);
-  writer.u32(0);
+  Bytes body;
+  ByteWriter writer(body);
   writer.u64(header.segment);
   writer.bytes(header.uuid);
   writer.u64(header.generation);
-  writer.zeroes(8);
-  writer.u64(checksum(ByteView(out).subspan(start)));
+  encode_file_header(out, header_magic, segment_version, body);
 }
 
 Result<SegmentHeader> decode_segment_header(ByteView bytes) {
-  ByteReader reader(bytes);
-  if (!is_magic(reader.bytes(8), header_magic)) return make_error(Code::corrupt, "not a segment");
-  std::uint32_t version = reader.u32();
-  if (reader.ok() && version > segment_version) {
-    return make_error(Code::version, "segment of version " + std::to_string(version));
-  }
+  CKPT_ASSIGN(ByteView body, decode_file_header(bytes, header_magic, segment_version, "segment"));
+  ByteReader reader(body);
   SegmentHeader header;
-  reader.skip(4);
   header.segment = reader.u64();
   reader.copy_to(header.uuid);
   header.generation = reader.u64();
-  reader.skip(8);
-  std::size_t checked = reader.offset();
-  std::uint64_t sum = reader.u64();
-  if (!reader.ok() || sum != checksum(bytes.first(checked))) {
-    return make_error(Code::corrupt, "segment header fails its checksum");
-  }
   return header;
 }
 

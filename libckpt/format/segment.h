@@ -9,12 +9,13 @@
 
 #include "base/bytes.h"
 #include "ckpt/result.h"
+#include "format/file_header.h"
 #include "format/frame.h"
 #include "format/location.h"
 
 namespace ckpt {
 
-inline constexpr std::size_t segment_header_bytes = 64;
+inline constexpr std::size_t segment_header_bytes = file_header_bytes;
 inline constexpr std::size_t segment_trailer_bytes = 32;
 inline constexpr std::uint32_t segment_version = 1;
 

@@ -13,12 +13,13 @@
 #include "base/bytes.h"
 #include "ckpt/result.h"
 #include "ckpt/store.h"
+#include "format/message_head.h"
 
 namespace ckpt::wire {
 
 inline constexpr std::uint32_t stream_magic = 0x53504B43;
 inline constexpr std::uint32_t stream_version = 1;
-inline constexpr std::size_t header_bytes = 24;
+inline constexpr std::size_t header_bytes = message_head_bytes;
 inline constexpr std::size_t data_head_bytes = 16;
 inline constexpr std::size_t max_data_bytes = 1u << 20;
 inline constexpr std::size_t max_objects = 1024;

@@ -113,24 +113,17 @@ std::size_t max_payload_bytes(Type type) {
 }
 
 Result<Header> decode_header(ByteView bytes) {
-  ByteReader from(bytes);
-  std::uint32_t magic = from.u32();
-  Header header;
-  std::uint16_t type = from.u16();
-  std::uint16_t reserved = from.u16();
-  header.epoch = from.u64();
-  header.length = from.u32();
-  header.sequence = from.u32();
-  if (!from.finished()) return broken("the head of a message is incomplete");
-  if (magic != stream_magic)
-    return broken("a message does not begin with CKPS: this is no checkpoint stream, or its place in it is lost");
-  header.type = static_cast<Type>(type);
-  if (!is_known(header.type)) return broken("message type " + std::to_string(type) + " is unknown");
-  if (reserved != 0) return broken("a reserved field of a message's head is not 0");
+  CKPT_ASSIGN(MessageHead head,
+              decode_message_head(
+                  bytes, stream_magic,
+                  "a message does not begin with CKPS: this is no checkpoint stream, or its place in it is lost"));
+  Header header{static_cast<Type>(head.type), head.epoch, head.length, head.sequence};
+  std::string type = std::to_string(head.type);
+  if (!is_known(header.type)) return broken("message type " + type + " is unknown");
   if (header.epoch >= epoch_limit) return broken("epoch number " + std::to_string(header.epoch) + " is too large");
   if (header.epoch != 0 && !has_epoch(header.type)) return broken("a message that belongs to no epoch names one");
   if (header.length > max_payload_bytes(header.type))
-    return broken("a message of type " + std::to_string(type) + " announces " + std::to_string(header.length) +
+    return broken("a message of type " + type + " announces " + std::to_string(header.length) +
                   " bytes, more than its type can have");
   return header;
 }

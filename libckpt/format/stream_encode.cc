@@ -2,26 +2,15 @@
 #include "format/stream_codec.h"
 
 namespace ckpt::wire {
-namespace {
-
-constexpr std::size_t length_at = 16;
-
-}  // namespace
 
 std::size_t StreamWriter::open(Type type, std::uint64_t epoch) {
   std::size_t start = out_.size();
-  ByteWriter to(out_);
-  to.u32(stream_magic);
-  to.u16(static_cast<std::uint16_t>(type));
-  to.u16(0);
-  to.u64(epoch);
-  to.u32(0);
-  to.u32(sequence_++);
+  encode_message_head(out_, stream_magic, {static_cast<std::uint16_t>(type), epoch, 0, sequence_++});
   return start;
 }
 
 void StreamWriter::close(std::size_t start) {
-  ByteWriter(out_).patch_u32(start + length_at, static_cast<std::uint32_t>(out_.size() - start - header_bytes));
+  ByteWriter(out_).patch_u32(start + message_length_at, static_cast<std::uint32_t>(out_.size() - start - header_bytes));
 }
 
 void StreamWriter::hello(const Hello& hello) {
