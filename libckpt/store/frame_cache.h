@@ -16,7 +16,6 @@ struct DecodedFrame {
   std::vector<ChunkEntry> table;
   std::vector<std::uint32_t> offsets;  // of each chunk in raw
   Bytes raw;
-  std::size_t stored_bytes = 0;  // of the whole frame, on disk
 
   // The chunk's place in the table; the table's size when it is not in this frame.
   std::size_t find(std::uint32_t ordinal) const {

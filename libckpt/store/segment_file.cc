@@ -52,7 +52,6 @@ Result<std::shared_ptr<const DecodedFrame>> decode_frame(ByteView bytes, std::ui
   CKPT_TRY(check_payload(head, payload, seed));
   auto frame = std::make_shared<DecodedFrame>();
   frame->raw.resize(head.raw_length);
-  frame->stored_bytes = head.total_bytes();
   CKPT_TRY(decompress(head.codec, payload, frame->raw));
   frame->table = std::move(head.table);
   std::uint32_t offset = 0;

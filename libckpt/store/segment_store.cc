@@ -49,21 +49,37 @@ void SegmentStore::distrust(Location location) {
   if (at != entries_.end()) at->second.damaged = true;
 }
 
+Result<FrameTable::Frame> SegmentStore::frame_of(Location location) {
+  {
+    std::lock_guard lock(mutex_);
+    auto writer = writer_of_locked(segment_of(location));
+    const FrameTable::Frame* found = writer ? writer->table().find(ordinal_of(location)) : nullptr;
+    if (found != nullptr) return *found;
+  }
+  CKPT_ASSIGN(std::shared_ptr<SegmentFile> segment, file(segment_of(location)));
+  return find_frame(*segment, location);
+}
+
+Result<FrameTable::Frame> SegmentStore::find_frame(SegmentFile& segment, Location location) {
+  std::optional<FrameTable::Frame> frame = segment.find(ordinal_of(location));
+  if (!frame && options_.read_only && !segment.sealed()) {
+    // The writer has gone on since.
+    CKPT_TRY(segment.scan_on(false));
+    frame = segment.find(ordinal_of(location));
+  }
+  if (!frame) return make_error(Code::corrupt, place_of(location) + ": is not there");
+  return *frame;
+}
+
 Result<Chunk> SegmentStore::read_stored(Location location, bool cached) {
   CKPT_ASSIGN(std::optional<Chunk> fresh, read_from_writer(location, cached));
   if (fresh) return std::move(*fresh);
   CKPT_ASSIGN(std::shared_ptr<SegmentFile> segment, file(segment_of(location)));
-  std::optional<FrameTable::Frame> frame = segment->find(ordinal_of(location));
-  if (!frame && options_.read_only && !segment->sealed()) {
-    // The writer has gone on since.
-    CKPT_TRY(segment->scan_on(false));
-    frame = segment->find(ordinal_of(location));
-  }
-  if (!frame) return make_error(Code::corrupt, place_of(location) + ": is not there");
-  FrameKey key{segment->serial(), frame->offset};
+  CKPT_ASSIGN(FrameTable::Frame frame, find_frame(*segment, location));
+  FrameKey key{segment->serial(), frame.offset};
   std::shared_ptr<const DecodedFrame> decoded = cached ? cache_.find(key) : nullptr;
   if (!decoded) {
-    CKPT_ASSIGN(decoded, segment->read_frame(*frame));
+    CKPT_ASSIGN(decoded, segment->read_frame(frame));
     if (cached) cache_.insert(key, decoded);
   }
   return chunk_of(decoded, location);

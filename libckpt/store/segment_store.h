@@ -45,6 +45,8 @@ class SegmentStore {
   void set_read_only() { options_.read_only = true; }
 
   Result<Chunk> read(Location location);
+  // The frame that a chunk is in.
+  Result<FrameTable::Frame> frame_of(Location location);
   // As it is on the disk now.
   Result<Chunk> read_uncached(Location location);
   // After damage was found there: no chunk of its segment is taken for a duplicate any more.
@@ -101,6 +103,7 @@ class SegmentStore {
   Result<Chunk> chunk_of(const std::shared_ptr<const DecodedFrame>& frame, Location location) const;
   std::shared_ptr<SegmentWriter> writer_of_locked(std::uint64_t id) const;
   Result<Chunk> read_chunk(Location location, bool cached);
+  Result<FrameTable::Frame> find_frame(SegmentFile& segment, Location location);
   Result<Chunk> read_stored(Location location, bool cached);
   Result<std::optional<Chunk>> read_from_writer(Location location, bool cached);
   Status ensure_open_locked(std::size_t chunks, std::shared_ptr<SegmentWriter>& full);

@@ -8,9 +8,7 @@
 namespace ckpt {
 
 Result<std::vector<Damage>> Verifier::run(const std::vector<CommitRecord>& commits) {
-  for (const CommitRecord& commit : commits) {
-    total_bytes_ += commit.stored_bytes;  // what they hold in common counts once, for whoever wrote it
-  }
+  for (const CommitRecord& commit : commits) CKPT_TRY(plan_checkpoint(commit));
   for (const CommitRecord& commit : commits) {
     bad_.clear();
     CKPT_TRY(check_checkpoint(commit));
@@ -18,6 +16,43 @@ Result<std::vector<Damage>> Verifier::run(const std::vector<CommitRecord>& commi
     if (!tell()) return make_error(Code::cancelled, "verification was cancelled");
   }
   return std::move(damages_);
+}
+
+// What will be read: the same walk, without the pages. Where it meets damage, so will the checks, and neither goes on
+// there.
+Status Verifier::plan_checkpoint(const CommitRecord& commit) {
+  std::uint32_t domain = core_.domain_of(commit.machine);
+  std::uint64_t chunks = (commit.manifest_length + max_chunk_bytes - 1) / max_chunk_bytes;
+  for (std::uint64_t i = 0; i < chunks; ++i) CKPT_TRY(plan_tree(commit.manifest + i, 0, domain));
+  auto manifest = core_.read_manifest(commit);
+  for (std::size_t i = 0; manifest && i < manifest->objects.size(); ++i) {
+    CKPT_TRY(plan_tree(manifest->objects[i].root, manifest->objects[i].height, domain));
+  }
+  return {};
+}
+
+Status Verifier::plan_tree(Location location, unsigned level, std::uint32_t domain) {
+  if (location == 0 || planned_.contains(location, level)) return {};
+  planned_.insert(location, level);
+  total_bytes_ += new_bytes(planned_frames_, location);
+  if (++planned_chunks_ % chunks_per_report == 0 && !tell()) {
+    return make_error(Code::cancelled, "verification was cancelled");
+  }
+  if (level == 0) return {};
+  StoredNodes nodes(core_, domain);
+  auto node = nodes.load_node(location);
+  for (std::size_t i = 0; node && i < node_entries; ++i) CKPT_TRY(plan_tree((*node)[i], level - 1, domain));
+  return {};
+}
+
+// Of the chunk's frame, when it has not been counted before.
+std::uint64_t Verifier::new_bytes(SeenChunks& frames, Location location) {
+  auto frame = core_.segments.frame_of(location);
+  if (!frame) return 0;
+  Location first = make_location(segment_of(location), frame->first);  // as good as any of its own
+  if (frames.contains(first, 0)) return 0;
+  frames.insert(first, 0);
+  return frame->total_bytes();
 }
 
 Status Verifier::check_checkpoint(const CommitRecord& commit) {
@@ -70,19 +105,15 @@ Result<Chunk> Verifier::read_fresh(Location location) {
   if (frame_ && segment_of(location) == frame_segment_ && frame_->find(ordinal) < frame_->table.size()) {
     return Chunk{frame_, frame_->find(ordinal)};
   }
+  done_bytes_ += new_bytes(read_frames_, location);
   CKPT_ASSIGN(Chunk chunk, core_.segments.read_uncached(location));
   frame_ = chunk.frame;
   frame_segment_ = segment_of(location);
-  done_bytes_ += frame_->stored_bytes;
   if (++frames_ % frames_per_report == 0 && !tell()) cancelled_ = true;
   return chunk;
 }
 
-bool Verifier::tell() {
-  if (progress_ == nullptr) return true;
-  // A single checkpoint reaches what its ancestors stored; how much shows only on the way.
-  return progress_(context_, {done_bytes_, std::max(total_bytes_, done_bytes_)});
-}
+bool Verifier::tell() { return progress_ == nullptr || progress_(context_, {done_bytes_, total_bytes_}); }
 
 void Verifier::add(const std::string& place, const Error& error) { bad_.emplace(place, error.context); }
 
@@ -95,9 +126,12 @@ Status Verifier::report(const CommitRecord& commit) {
     id = core_.catalog.info(*entry).id;
   }
   for (const auto& [place, reason] : bad_) {
-    auto known = std::find_if(damages_.begin(), damages_.end(), [&where = place](const Damage& damage) { return damage.place == where; });
-    if (known == damages_.end()) damages_.push_back({place, reason, {id}});
-    else known->checkpoints.push_back(id);
+    auto known = std::find_if(damages_.begin(), damages_.end(),
+                              [&where = place](const Damage& damage) { return damage.place == where; });
+    if (known == damages_.end())
+      damages_.push_back({place, reason, {id}});
+    else
+      known->checkpoints.push_back(id);
   }
   return {};
 }

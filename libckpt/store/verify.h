@@ -12,7 +12,7 @@ namespace ckpt {
 
 // Chunks that have been looked at, one bit each and level kind: a node counts only with all that is below it.
 class SeenChunks {
- public:
+public:
   bool contains(Location location, unsigned level) const {
     auto at = bits_.find(key(location, level));
     return at != bits_.end() && ordinal_of(location) < at->second.size() && at->second[ordinal_of(location)];
@@ -23,23 +23,27 @@ class SeenChunks {
     bits[ordinal_of(location)] = true;
   }
 
- private:
+private:
   static std::uint64_t key(Location location, unsigned level) { return segment_of(location) << 3 | level; }
   std::unordered_map<std::uint64_t, std::vector<bool>> bits_;
 };
 
 // One verification. Single use, one thread.
 class Verifier {
- public:
+public:
   using Progress = bool (*)(void* context, const VerifyProgress&);
 
   Verifier(StoreCore& core, Progress progress, void* context) : core_(core), progress_(progress), context_(context) {}
 
   Result<std::vector<Damage>> run(const std::vector<CommitRecord>& commits);
 
- private:
+private:
   static constexpr std::uint64_t frames_per_report = 512;
+  static constexpr std::uint64_t chunks_per_report = 1 << 16;
 
+  Status plan_checkpoint(const CommitRecord& commit);
+  Status plan_tree(Location location, unsigned level, std::uint32_t domain);
+  std::uint64_t new_bytes(SeenChunks& frames, Location location);
   Status check_checkpoint(const CommitRecord& commit);
   Status check_tree(Location location, unsigned level, std::uint32_t domain);
   Result<bool> check_chunk(Location location, std::uint32_t domain);
@@ -51,6 +55,10 @@ class Verifier {
   StoreCore& core_;
   Progress progress_;
   void* context_;
+  SeenChunks planned_;
+  SeenChunks planned_frames_;  // by the index of their first chunk
+  SeenChunks read_frames_;
+  std::uint64_t planned_chunks_ = 0;
   SeenChunks seen_;
   std::map<std::string, std::string> bad_;  // of the checkpoint under way: place to reason
   std::vector<Damage> damages_;

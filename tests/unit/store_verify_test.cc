@@ -3,6 +3,10 @@
 // Flipped bits are found, named, and never served.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "store/journal_file.h"
+#include "store/local_backend.h"
 #include "unit/fault_env.h"
 #include "unit/store_model.h"
 
@@ -66,6 +70,33 @@ TEST(StoreVerify, ItCanBeCancelled) {
   auto result = disk.workload.store()->verify({}, [](void*, const VerifyProgress&) { return false; }, nullptr);
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, Code::cancelled);
+}
+
+// Also of a single checkpoint, most of which its ancestors stored.
+TEST(StoreVerify, ProgressEndsAtItsTotal) {
+  Disk disk(3);
+  ASSERT_TRUE(disk.workload.open().ok());
+  Store& store = *disk.workload.store();
+  std::vector<std::vector<CheckpointId>> choices(1);
+  for (const auto& [machine, checkpoints] : disk.workload.model()) {
+    for (const auto& [number, expected] : checkpoints) choices.push_back({{machine, number}});
+  }
+  ASSERT_GT(choices.size(), 3u);
+  for (const auto& ids : choices) {
+    std::vector<VerifyProgress> told;
+    auto note = [](void* context, const VerifyProgress& progress) {
+      static_cast<std::vector<VerifyProgress>*>(context)->push_back(progress);
+      return true;
+    };
+    ASSERT_TRUE(store.verify(ids, note, &told).ok());
+    ASSERT_FALSE(told.empty());
+    EXPECT_EQ(told.back().done_bytes, told.back().total_bytes);
+    EXPECT_LE(told.back().total_bytes, store.stats().stored_bytes);
+    for (const VerifyProgress& progress : told) {
+      if (progress.done_bytes == 0) continue;
+      EXPECT_EQ(progress.total_bytes, told.back().total_bytes);
+    }
+  }
 }
 
 TEST(StoreVerify, AFlippedBitAnywhereInASegmentIsNeverServed) {
@@ -141,6 +172,53 @@ TEST(StoreVerify, AFlippedBitInTheJournalOpensReadOnlyOrCutsOnlyTheEnd) {
     EXPECT_TRUE(stats.damaged);
     EXPECT_EQ(disk.workload.store()->add_machine("new", {}).error().code, Code::refused);
     EXPECT_NE(disk.workload.store()->add_machine("new", {}).error().context.find("journal offset"), std::string::npos);
+  }
+}
+
+// The journal by itself, longer than it is read at once: what is before the flip is read, and only a flip in the last record
+// is taken for an interrupted write.
+TEST(StoreVerify, AFlippedBitInALongJournalIsFoundWhereverItIs) {
+  constexpr std::uint64_t window_bytes = 4 << 20;
+  StoreUuid uuid{1, 2, 3};
+  FaultEnv env(1);
+  ASSERT_TRUE(env.make_directory("/disk").ok());
+  auto backend = make_local_backend(env, "/disk");
+  ASSERT_TRUE(JournalFile::create(*backend, uuid).ok());
+  std::vector<JournalRecord> records;
+  std::vector<std::uint64_t> starts;
+  Bytes whole;
+  encode_journal_header(whole, {uuid, 1});
+  for (std::uint64_t i = 0; whole.size() < window_bytes + (window_bytes >> 1); ++i) {
+    records.emplace_back(PinRecord{1, true, i, std::string(200 + i % 50, 'x')});
+    starts.push_back(whole.size());
+    encode_record(whole, i + 1, records.back());
+  }
+  {
+    JournalFile journal(*backend, uuid);
+    ASSERT_TRUE(journal.load(true, [](JournalRecord&&) { return Status(); }).ok());
+    ASSERT_TRUE(journal.rewrite(records).ok());
+  }
+  ASSERT_EQ(env.file_size("/disk/journal"), whole.size());
+  std::mt19937_64 engine(5);
+  std::vector<std::uint64_t> places;
+  for (int i = 0; i < 20; ++i) places.push_back(journal_header_bytes + engine() % (whole.size() - journal_header_bytes));
+  for (int i = 0; i < 10; ++i) places.push_back(window_bytes - 300 + engine() % 600);
+  for (int i = 0; i < 20; ++i) places.push_back(whole.size() - 1 - engine() % 400);
+  for (std::uint64_t place : places) {
+    std::uint64_t bit = place * 8 + engine() % 8;
+    ASSERT_TRUE(env.flip_bit("/disk/journal", bit));
+    auto behind = std::upper_bound(starts.begin(), starts.end(), place);
+    auto hit = static_cast<std::size_t>(behind - starts.begin()) - 1;
+    std::size_t read = 0;
+    JournalFile journal(*backend, uuid);
+    Status status = journal.load(false, [&read](JournalRecord&&) {
+      ++read;
+      return Status();
+    });
+    ASSERT_TRUE(status.ok()) << status.error().message();
+    EXPECT_EQ(read, hit) << "flip at " << place;
+    EXPECT_EQ(journal.damage().empty(), hit + 1 == records.size()) << "flip at " << place;
+    ASSERT_TRUE(env.flip_bit("/disk/journal", bit));
   }
 }
 

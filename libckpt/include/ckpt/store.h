@@ -114,7 +114,7 @@ struct Extent {
 
 struct VerifyProgress {
   std::uint64_t done_bytes = 0;
-  std::uint64_t total_bytes = 0;
+  std::uint64_t total_bytes = 0;  // grows while done_bytes is 0 and what there is to read is found out; then it stays
 };
 
 // Reads one checkpoint. Every byte handed out has passed its checksum; damage is Code::corrupt and names the place.
