@@ -81,6 +81,9 @@ def markdown(machine, command, benches, plots):
            + (" **The machine was shared while this was measured**: compare ratios, and distrust maxima and p99."
               if max(busy) > 0.1 else ""))
     yield ""
+    if benches and benches[0].quick:
+        yield "**A quick run**: few samples, which show that it works rather than how fast it is. The full one: `make bench`."
+        yield ""
     yield ("Every figure stands beside its floor, measured in turn with it in the same run. Ratios count: absolute times are this "
            f"machine's. A percentile is quoted from {stats.PERCENTILE_NEEDS} samples on.")
     met, missed, unknown = counts(benches)
