@@ -15,6 +15,7 @@ import time
 import frame
 import stats
 from frame import Target
+from guest import QmpError
 from protected import Protected
 
 EPOCHS, QUICK = 40, 6
@@ -105,7 +106,7 @@ def snapshots(machine, count):
     set_background(machine, True)
     downtimes = []
     for _ in range(count):
-        machine.guest.qmp("migrate", uri="exec:cat >/dev/null")
+        start_migration(machine)
         while (status := machine.guest.qmp("query-migrate"))["status"] not in ("completed", "failed", "cancelled"):
             time.sleep(0.05)
         assert status["status"] == "completed", status
@@ -113,6 +114,18 @@ def snapshots(machine, count):
     set_background(machine, False)
     machine.protect(True)
     return downtimes
+
+
+def start_migration(machine):
+    """QEMU calls a migration completed shortly before it can begin the next one."""
+    for tries_left in reversed(range(100)):
+        try:
+            machine.guest.qmp("migrate", uri="exec:cat >/dev/null")
+            return
+        except QmpError:
+            if not tries_left:
+                raise
+            time.sleep(0.05)
 
 
 def set_background(machine, wanted):
