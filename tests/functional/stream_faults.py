@@ -9,7 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "qemu"))
-from stream_case import Case, run  # noqa: E402
+from stream_case import Case, guest_goes_on, run  # noqa: E402
 import stream_peer as wire  # noqa: E402
 
 MIB = 128
@@ -19,20 +19,6 @@ def small(**how):
     case = Case(memory_mib=MIB, cpus=2, **how)
     case.guest.cmd("load 24 2000 60")
     return case
-
-
-def guest_goes_on(case, seconds=2.0):
-    """The guest's counter moves, and the monitor answers at once."""
-    before = int(case.guest.cmd("counter"))
-    start = time.monotonic()
-    slowest = 0.0
-    while time.monotonic() - start < seconds:
-        asked = time.monotonic()
-        case.info()
-        slowest = max(slowest, time.monotonic() - asked)
-        time.sleep(0.02)
-    assert int(case.guest.cmd("counter")) > before + 50 * seconds
-    assert slowest < 1, f"the monitor answered after {slowest:.2f} s"
 
 
 def nobody_there():
@@ -62,6 +48,29 @@ def reads_nothing():
         case.check_guest()
         assert case.peer.modes == ["full"], case.peer.modes
         return case.info()["retries"]
+
+
+def changes_too_fast():
+    """Memory that changes faster than it is taken: said, with the cure, and no pause for nothing."""
+    with small(stream=",queue-size=8M") as case:
+        case.epochs(1)
+        case.peer.bytes_per_s = 20 << 20
+        case.guest.cmd("load 16 20000 0")
+        case.peer.ask()
+        before, retries = len(case.peer.ends), case.info()["retries"]
+        case.peer.wait(lambda: "'queue-size'" in case.peer.state[2])
+        info = case.info()
+        assert info["state"] == "capturing" and "'queue-size'" in info["reason"], info
+        assert len(case.peer.ends) == before and info["retries"] == retries, info
+        guest_goes_on(case)
+        case.guest.cmd("load 16 500 60")
+        case.peer.bytes_per_s = None
+        case.peer.wait(lambda: len(case.peer.ends) > before)
+        case.epochs(1)
+        assert "reason" not in case.info(), case.info()
+        case.check_replica()
+        case.check_guest()
+        assert case.peer.modes == ["full"], case.peer.modes
 
 
 def quit_while_stuck():
@@ -189,5 +198,5 @@ def hostile_welcome():
 
 
 if __name__ == "__main__":
-    sys.exit(run([nobody_there, reads_nothing, quit_while_stuck, dies_again_and_again,
+    sys.exit(run([nobody_there, reads_nothing, changes_too_fast, quit_while_stuck, dies_again_and_again,
                   lost_acknowledgement, forgot_everything, refuses, hostile, hostile_welcome]))

@@ -23,15 +23,20 @@ def differing_pages(one, other):
 
 
 class Case:
-    """`guest` and `peer`; more arguments go to Guest, those of `peer_with` to Peer."""
+    """`guest` and `peer`; more arguments go to Guest, those of `peer_with` to Peer. `arguments`
+    takes the guest and QEMU's arguments and returns others."""
 
-    def __init__(self, extra=(), stream="", peer_with=None, capture=True, ready=True, **how):
+    def __init__(self, extra=(), stream="", peer_with=None, capture=True, ready=True, arguments=None,
+                 **how):
         self.directory = tempfile.mkdtemp(prefix="ckpt-stream-")
         self.socket = self.directory + "/stream.sock"
         self.stream = f"checkpoint-stream,id=ck0,path={self.socket}{stream}"
         self.peer = Peer(self.socket, **(peer_with or {}))
         self.guest = Guest(how.pop("guest", "linux-small"), **how)
         self.images = {}
+        if arguments:
+            given = self.guest.command_line
+            self.guest.command_line = lambda ports=(7,): arguments(self.guest, given(ports))
         try:
             self.guest.start([*(["-object", self.stream] if capture else []), *extra])
             if ready:
@@ -142,6 +147,20 @@ class Case:
 
     def __exit__(self, *unused):
         self.close()
+
+
+def guest_goes_on(case, seconds=2.0):
+    """The guest's counter moves, and the monitor answers at once."""
+    before = int(case.guest.cmd("counter"))
+    start = time.monotonic()
+    slowest = 0.0
+    while time.monotonic() - start < seconds:
+        asked = time.monotonic()
+        case.info()
+        slowest = max(slowest, time.monotonic() - asked)
+        time.sleep(0.02)
+    assert int(case.guest.cmd("counter")) > before + 50 * seconds
+    assert slowest < 1, f"the monitor answered after {slowest:.2f} s"
 
 
 class Skip(Exception):

@@ -78,6 +78,7 @@ class Peer:
         self.acknowledge = True
         self.hold_reading = threading.Event()
         self.hold_reading.set()
+        self.bytes_per_s = None      # how fast it reads; None: as fast as it can
         self.connection = None
         self.stopping = False
         if os.path.exists(path):
@@ -107,6 +108,8 @@ class Peer:
         need(sequence == self.sequence_in, f"sequence {sequence}, not {self.sequence_in}")
         need(length <= MAX_LENGTH, f"length {length}")
         self.sequence_in += 1
+        if self.bytes_per_s:
+            time.sleep(length / self.bytes_per_s)
         return kind, epoch, self._exactly(length)
 
     def send(self, kind, epoch=0, payload=b"", sequence=None):
