@@ -17,17 +17,21 @@ LOAD = "load 24 1500 60"
 
 
 class NbdCase(Case):
-    """The guest's disk is behind qemu-nbd, which can be made to hang. `device` is added to the disk's device."""
+    """The guest's disk is behind qemu-nbd, which can be made to hang, or with `late_ms` behind nbdkit, whose every write
+    takes so long. `device` is added to the disk's device."""
 
-    def __init__(self, device="", options=(), **how):
+    def __init__(self, device="", options=(), late_ms=0, **how):
         self.export = self.listen = None
+        self.late_ms = late_ms
         super().__init__(arguments=lambda guest, given: self._behind_nbd(guest, given, device, options), **how)
 
     def _behind_nbd(self, guest, arguments, device, options):
         path = guest.disks[0][0]
         self.listen = guest.path("nbd.sock")
-        self.export = subprocess.Popen([qemu_dir() + "/qemu-nbd", "-f", "raw", "-t", "-k", self.listen, "--cache=writeback",
-                                        "--aio=threads", path])
+        server = [qemu_dir() + "/qemu-nbd", "-f", "raw", "-t", "-k", self.listen, "--aio=threads", path]
+        if self.late_ms:
+            server = ["nbdkit", "-f", "-U", self.listen, "--filter=delay", "file", path, f"delay-write={self.late_ms}ms"]
+        self.export = subprocess.Popen(server)
         while not os.path.exists(self.listen):
             assert self.export.poll() is None, "qemu-nbd ended"
             time.sleep(0.02)
@@ -114,6 +118,17 @@ def daemon_comes_back_meanwhile():
         check_answering_again(case, before)
 
 
+def disk_is_late():
+    """Every write takes longer than requests are held back at first: epochs are closed all the same."""
+    with NbdCase(memory_mib=MIB, cpus=2, late_ms=300) as case:
+        case.guest.cmd(LOAD)
+        case.epochs(5)
+        case.guest.cmd("stop")
+        case.check_guest()
+        case.check_replica()
+        return f"{case.info()['retries']} retries, {case.guest.cmd('written')} written"
+
+
 def monitor_uses_the_disks():
     """A command that goes the way of a guest's requests is held back for moments only."""
     ports = ["-device", "pcie-root-port,id=port1,chassis=1,slot=1"]
@@ -159,4 +174,4 @@ def object_goes_meanwhile():
 
 if __name__ == "__main__":
     sys.exit(run([disk_hangs, disk_hangs_iothread, disk_hangs_without_rings, daemon_comes_back_meanwhile,
-                  monitor_uses_the_disks, object_goes_meanwhile]))
+                  disk_is_late, monitor_uses_the_disks, object_goes_meanwhile]))
