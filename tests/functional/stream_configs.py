@@ -93,10 +93,11 @@ DISKS = [("virtio", "qcow2", '"driver":"virtio-blk-pci","iothread":"io0"', "4M")
          ("sata", "raw", '"driver":"ide-hd","bus":"ide.0"', "4M"),
          ("throttled", "throttle", '"driver":"virtio-blk-pci"', "4M"),
          ("usb", "qcow2", '"driver":"usb-storage","bus":"xhci0.0"', "4M"),
+         ("small", "raw", '"driver":"virtio-blk-pci"', "300k"),
          ("floppy", "raw", '"driver":"floppy","bus":"fdc0.0"', "1440k")]
 # What QEMU calls a disk whose device is a part of another.
 PATHS = {"usb": "/machine/peripheral/usb/usb.0/legacy[0]"}
-VIRTIO = ("virtio", "mapped", "throttled")
+VIRTIO = ("virtio", "mapped", "throttled", "small")
 
 
 def disk_arguments():
@@ -129,6 +130,33 @@ def every_disk():
             subprocess.check_call([qemu_dir() + "/qemu-img", "convert", "-U", "-f", disk_format.replace("throttle", "raw"), "-O",
                                    "raw", f"{directory}/{name}", raw])
             case.images[PATHS.get(name, name)] = raw
+        case.check_replica()
+
+
+# --- firmware -----------------------------------------------------------------
+
+OVMF = "/usr/share/OVMF/OVMF_"
+
+
+def uefi():
+    """OVMF: what the firmware writes to its flash, which is a disk and memory at once, is captured."""
+    variables = directory + "/variables"
+    shutil.copy(OVMF + "VARS_4M.fd", variables)
+    with open(variables, "rb") as file:
+        before = file.read()
+    extra = ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}CODE_4M.fd", "-drive", f"if=pflash,format=raw,file={variables}"]
+    # Without a kernel the firmware goes on by itself, and writes its variables.
+    with Case(guest="bare", ready=False, memory_mib=192, extra=extra) as case:
+        case.images["pflash1"] = variables
+        end = time.monotonic() + 120
+        while True:
+            case.epochs(1, 0.2)
+            case.check_replica()
+            with open(variables, "rb") as file:
+                if file.read() != before:
+                    break
+            assert time.monotonic() < end, "the firmware wrote no variable"
+        case.epochs(2)
         case.check_replica()
 
 
@@ -177,10 +205,16 @@ def formatted(disk_format):
     return ["-blockdev", f"driver={disk_format},node-name=disk,file.driver=file,file.filename={path}", *devices("virtio-blk-pci,drive=disk")]
 
 
+CXL = ["-M", "q35,cxl=on", "-m", "128,maxmem=4G,slots=4", "-object", "memory-backend-ram,id=cxlmem,size=256M",
+       "-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1", "-device", "cxl-rp,port=0,bus=cxl.1,id=rp,chassis=0,slot=2",
+       "-device", "cxl-type3,bus=rp,volatile-memdev=cxlmem,id=cxl0,sn=1", "-M", "cxl-fmw.0.targets.0=cxl.1,cxl-fmw.0.size=4G"]
 # QEMU's arguments, and words of the reason
 REFUSED = [
     (lambda: [*SLOTS, "-object", "memory-backend-ram,id=vm0,size=256M", "-device", "virtio-mem-pci,memdev=vm0,id=vmem0"],
      ("vmem0", "pc-dimm")),
+    (lambda: [*SLOTS, *in_file("pmem", "64M"), "-device", "virtio-pmem-pci,memdev=shared"], ("shared", "nvdimm")),
+    (lambda: CXL, ("cxlmem", "pc-dimm")),
+    (lambda: [*in_file("master", "1M"), "-device", "ivshmem-plain,memdev=shared,master=on,id=iv0"], ("iv0", "ivshmem-plain")),
     (lambda: [*in_file("peer", "1M"), "-device", "ivshmem-plain,memdev=shared,id=iv0"], ("ivshmem",)),
     (lambda: ["-blockdev", "null-co,node-name=null0,size=1048576", "-device", "nvme,drive=null0,serial=1"], ("nvme",)),
     (lambda: ["-icount", f"shift=7,rr=record,rrfile={directory}/replay"], ("record/replay",)),
@@ -237,7 +271,7 @@ CASES = [
     captured("many_devices", "q35, a desktop's and a server's devices", cpus=2,
              *devices("virtio-vga", "secondary-vga", "pvpanic", "vmgenid,guid=auto", "igb", "intel-iommu", "usb-ehci", "virtio-balloon-pci",
                       "virtio-keyboard-pci", "i6300esb", "virtio-serial-pci", "virtio-rng-pci")),
-    every_disk, refused, vhost_user]
+    every_disk, uefi, refused, vhost_user]
 
 if __name__ == "__main__":
     try:

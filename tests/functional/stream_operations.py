@@ -164,8 +164,9 @@ def migrated_to_file(machine, capabilities=(), **parameters):
             time.sleep(0.02)
     finally:
         guest.qmp("migrate-set-capabilities", capabilities=[{"capability": name, "state": False} for name in capabilities])
-    assert machine.wait_state("suspended")["reason"].startswith("the machine has been migrated")
-    guest.qmp("cont")
+    if guest.qmp("query-status")["status"] == "postmigrate":
+        assert machine.wait_state("suspended")["reason"].startswith("the machine has been migrated")
+        guest.qmp("cont")
 
 
 def mapped_ram(machine):
@@ -174,6 +175,10 @@ def mapped_ram(machine):
 
 def multifd(machine):
     migrated_to_file(machine, ("mapped-ram", "multifd"), multifd_channels=2)
+
+
+def background_snapshot(machine):
+    migrated_to_file(machine, ("background-snapshot",))
 
 
 def dump(machine):
@@ -207,7 +212,7 @@ def saved_and_loaded(machine):
 
 
 OPERATIONS = [reopened, backup, snapshots_streamed, committed, resized, bitmaps, disk_plugged, network_plugged, processor_plugged,
-              saved_and_loaded, mapped_ram, multifd, dump, dump_detached, dirty_rate, memory_plugged]
+              saved_and_loaded, mapped_ram, multifd, background_snapshot, dump, dump_detached, dirty_rate, memory_plugged]
 
 
 def one_after_the_other():
