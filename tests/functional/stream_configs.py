@@ -148,7 +148,7 @@ def uefi():
     # Without a kernel the firmware goes on by itself, and writes its variables.
     with Case(guest="bare", ready=False, memory_mib=192, extra=extra) as case:
         case.images["pflash1"] = variables
-        end = time.monotonic() + 120
+        end = time.monotonic() + 400
         while True:
             case.epochs(1, 0.2)
             case.check_replica()
