@@ -65,14 +65,13 @@ ckpt::Result<QemuOptions> QemuOptions::parse(std::string_view text) {
   for (const auto& word : split_words(text)) {
     if (word.empty()) continue;
     auto equals = word.find('=');
+    bool implied = equals == std::string::npos && options.entries_.empty();
+    std::string name = implied ? "" : word.substr(0, equals);
     // Written again, they would be read as something else.
-    if (equals == 0 || (options.entries_.empty() && word[0] == '{'))
+    if (equals == 0 || (options.entries_.empty() && word[0] == '{') || name.find(',') != std::string::npos)
       return ckpt::make_error(ckpt::Code::invalid, "QEMU option " + std::string(text.substr(0, 120)) + ": '" +
-                                                       word.substr(0, 80) + "' has no name");
-    if (equals == std::string::npos)
-      options.entries_.push_back({options.entries_.empty() ? "" : word, options.entries_.empty() ? word : "on"});
-    else
-      options.entries_.push_back({word.substr(0, equals), word.substr(equals + 1)});
+                                                       word.substr(0, 80) + "' has no name that QEMU knows");
+    options.entries_.push_back({name, implied ? word : equals == std::string::npos ? "on" : word.substr(equals + 1)});
   }
   return options;
 }

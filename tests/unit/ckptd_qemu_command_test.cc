@@ -54,6 +54,7 @@ TEST(QemuCommand, GivesDrivesNamesThatStay) {
 TEST(QemuCommand, RefusesWhatWouldReadDifferentlyWhenWrittenAgain) {
   EXPECT_NE(refusal({"qemu", "-drive", "if=none,=x"}).find("has no name"), std::string::npos);
   EXPECT_NE(refusal({"qemu", "-device", ",{x"}).find("has no name"), std::string::npos);
+  EXPECT_NE(refusal({"qemu", "-drive", "file=/a,i.b,,format=raw"}).find("has no name"), std::string::npos);
   EXPECT_NE(refusal(Words(5000, "-S")).find("4096"), std::string::npos);
 }
 
