@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "last_status.h"
 #include "session.h"
 #include "small_file.h"
 
@@ -29,17 +30,23 @@ Fd take_signals() {
   return Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
-bool is_away(const ckpt::Error& error) {
-  return error.code == ckpt::Code::unavailable || error.code == ckpt::Code::io || error.code == ckpt::Code::busy;
+// For the time without a store. What the last agent has left is handed on: who finds the store may be our successor.
+void report_waiting(const Options& options, Progress& progress, const LastStatus& last) {
+  if (options.status.empty()) return;
+  auto status = nlohmann::json::parse(progress.json());
+  status["taken_over"] = last.had_memory;
+  status["service"] = last.service.is_object() ? last.service : nlohmann::json::object();
+  (void)replace_small_file(options.status, ckpt::as_bytes(status.dump() + "\n"));
 }
 
 // An agent that takes over may find the store away: the machine waits, and so do we.
 ckpt::Result<std::unique_ptr<Source>> open_source(const Options& options, Progress& progress, const Fd& signals) {
+  const LastStatus last = read_last_status(options);
   for (;;) {
     auto source = Source::open(options.store, options.checkpoint);
-    if (source.ok() || !is_away(source.error())) return source;
+    if (source.ok() || !may_pass(source.error(), last.had_memory)) return source;
     progress.set_obstacle(Obstacle::store, source.error().message());
-    if (!options.status.empty()) (void)replace_small_file(options.status, ckpt::as_bytes(progress.json() + "\n"));
+    report_waiting(options, progress, last);
     pollfd item{signals.get(), POLLIN, 0};
     if (poll(&item, 1, 250) > 0) return ckpt::make_error(ckpt::Code::cancelled, "asked to end");
   }

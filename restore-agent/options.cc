@@ -105,6 +105,8 @@ Result<Mode> mode_from(const std::string& name) {
   return make_error(Code::invalid, "'" + name + "' is no mode: lazy, aggressive or full");
 }
 
+std::string checkpoint_name(const ckpt::CheckpointId& id) { return id.machine + "@" + std::to_string(id.number); }
+
 Result<ckpt::CheckpointId> checkpoint_from(const std::string& text) {
   ckpt::CheckpointId id;
   std::size_t at = text.rfind('@');

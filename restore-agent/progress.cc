@@ -14,7 +14,7 @@ constexpr std::size_t marks_limit = 32;
 const char* state_name(State state, Obstacle obstacle) {
   switch (state) {
     case State::waiting_for_qemu:
-      return "waiting for QEMU";
+      return obstacle == Obstacle::store ? "waiting for store" : "waiting for QEMU";
     case State::restoring:
       return obstacle == Obstacle::store  ? "waiting for store"
              : obstacle == Obstacle::host ? "waiting for host memory"
@@ -32,7 +32,7 @@ const char* state_name(State state, Obstacle obstacle) {
 }  // namespace
 
 Progress::Progress(const Options& options)
-    : checkpoint_(options.checkpoint.machine + "@" + std::to_string(options.checkpoint.number)),
+    : checkpoint_(checkpoint_name(options.checkpoint)),
       started_ns_(static_cast<std::uint64_t>(
           std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
               .count())),

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdio>
 
+#include "last_status.h"
 #include "presence.h"
 #include "small_file.h"
 
@@ -25,7 +26,6 @@ namespace {
 
 constexpr int report_ms = 500;
 constexpr auto save_interval = std::chrono::seconds(5);
-constexpr std::size_t status_limit = 1 << 20;
 
 std::string answer_of(const Status& status) {
   nlohmann::json out = {{"ok", status.ok()}};
@@ -59,7 +59,7 @@ Session::~Session() {
 }
 
 int Session::run() {
-  read_last_status();
+  last_service_ = read_last_status(options_).service;
   report();
   for (;;) {
     if (auto code = wait_and_handle()) return *code;
@@ -181,13 +181,6 @@ std::string Session::status_now() {
   // What is zero needs no filling: it is there as soon as the rest is.
   if (complete_) progress_.pages_present = progress_.pages_total.load();
   return progress_.json();
-}
-
-void Session::read_last_status() {
-  auto bytes = read_small_file(options_.status, status_limit);
-  if (!bytes.ok()) return;
-  auto last = nlohmann::json::parse(bytes->begin(), bytes->end(), nullptr, false);
-  if (last.is_object() && last.contains("service")) last_service_ = last["service"];
 }
 
 void Session::report() {

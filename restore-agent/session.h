@@ -55,8 +55,6 @@ private:
   void say_done();
   int end(State state, int code);
   std::string status_now();
-  // What the agent before this one has left behind, for its successor to go on from.
-  void read_last_status();
   void report();
   std::string answer(const std::string& line);
 

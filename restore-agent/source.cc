@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "ckpt/env.h"
+#include "options.h"
 
 namespace agent {
 
@@ -29,13 +29,13 @@ bool same_objects(const std::vector<Object>& a, const std::vector<Object>& b) {
 
 Result<std::shared_ptr<Source::Opened>> Source::open_now() const {
   auto opened = std::make_shared<Opened>();
-  CKPT_ASSIGN(opened->store, ckpt::Store::open(ckpt::Env::system(), path_, ckpt::StoreOptions{.read_only = true}));
+  CKPT_ASSIGN(opened->store, ckpt::Store::open(env_, path_, ckpt::StoreOptions{.read_only = true}));
   CKPT_ASSIGN(opened->reader, opened->store->open_checkpoint(id_));
   return opened;
 }
 
-Result<std::unique_ptr<Source>> Source::open(const std::string& store, const CheckpointId& id) {
-  std::unique_ptr<Source> source(new Source(store, id));
+Result<std::unique_ptr<Source>> Source::open(const std::string& store, const CheckpointId& id, ckpt::Env& env) {
+  std::unique_ptr<Source> source(new Source(env, store, id));
   CKPT_ASSIGN(source->opened_, source->open_now());
   source->objects_ = source->opened_->reader->objects();
   source->info_ = source->opened_->reader->info();
@@ -80,7 +80,8 @@ Result<std::vector<std::uint64_t>> Source::changed_pages(std::size_t object, uns
   return opened->reader->changed_pages(object, *older);
 }
 
-bool may_pass(const ckpt::Error& error) {
+bool may_pass(const ckpt::Error& error, bool was_there) {
+  if (error.code == Code::not_found) return was_there;
   return error.code != Code::corrupt && error.code != Code::invalid && error.code != Code::version;
 }
 
@@ -95,8 +96,7 @@ Status Source::reopen(const ckpt::Error& why) {
   CKPT_ASSIGN(auto opened, open_now());
   if (!same_objects(opened->reader->objects(), objects_) ||
       opened->reader->info().wall_clock_ns != info_.wall_clock_ns || opened->reader->info().instance != info_.instance)
-    return make_error(Code::refused, path_ + " has come back with another checkpoint " + id_.machine + "@" +
-                                         std::to_string(id_.number) +
+    return make_error(Code::refused, path_ + " has come back with another checkpoint " + checkpoint_name(id_) +
                                          ": bring the store back that the restore began with");
   std::lock_guard guard(lock_);
   opened_ = std::move(opened);

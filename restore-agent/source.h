@@ -11,21 +11,23 @@
 #include <string>
 #include <vector>
 
+#include "ckpt/env.h"
 #include "ckpt/store.h"
 
 namespace agent {
 
-// Whether a read that failed may succeed once the store is back: damage stays, and so does what was never right.
-bool may_pass(const ckpt::Error& error);
+// Whether what failed may succeed once the store is back: damage stays, and so does what was never right. A store or a
+// checkpoint that is not there is only away when it `was_there` before.
+bool may_pass(const ckpt::Error& error, bool was_there = true);
 
 class Source {
 public:
   // Errors as of Store::open and Store::open_checkpoint.
-  static ckpt::Result<std::unique_ptr<Source>> open(const std::string& store, const ckpt::CheckpointId& id);
+  static ckpt::Result<std::unique_ptr<Source>> open(const std::string& store, const ckpt::CheckpointId& id,
+                                                    ckpt::Env& env = ckpt::Env::system());
 
   // As the checkpoint said when it was first opened.
   const std::vector<ckpt::Object>& objects() const { return objects_; }
-  const ckpt::CheckpointInfo& info() const { return info_; }
 
   // As of CheckpointReader. An error other than corrupt may pass once reopen() has succeeded.
   ckpt::Status read(std::size_t object, std::uint64_t offset, std::span<std::uint8_t> out);
@@ -50,10 +52,12 @@ private:
     std::unique_ptr<ckpt::CheckpointReader> reader;
   };
 
-  Source(std::string path, ckpt::CheckpointId id) : path_(std::move(path)), id_(std::move(id)) {}
+  Source(ckpt::Env& env, std::string path, ckpt::CheckpointId id)
+      : env_(env), path_(std::move(path)), id_(std::move(id)) {}
   ckpt::Result<std::shared_ptr<Opened>> open_now() const;
   std::shared_ptr<Opened> current();
 
+  ckpt::Env& env_;
   const std::string path_;
   const ckpt::CheckpointId id_;
   std::vector<ckpt::Object> objects_;

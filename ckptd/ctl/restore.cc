@@ -154,6 +154,8 @@ ckpt::Status Restore::start_agent() {
     CKPT_ASSIGN(state_.bandwidth_bytes_s, parse_size(options_.bandwidth));
     state_.agent_argv.insert(state_.agent_argv.end(), {"--bandwidth", std::to_string(state_.bandwidth_bytes_s)});
   }
+  // Of an earlier restore, which this agent does not go on from.
+  ::unlink(state_.agent_status.c_str());
   CKPT_ASSIGN(state_.agent,
               spawn_detached(state_.agent_argv, {.directory = "/", .log_path = state_.log_path(directory_)}));
   return {};

@@ -84,21 +84,37 @@ def no_agent_for_a_while(saved):
 
 
 def store_away(saved):
-    """The store's directory moves: what is open may go on or fail; nothing wrong is ever served."""
+    """A new agent finds no store, or one without its segments: it waits with the machine, and so does one after it."""
     with saved.agent("lazy") as agent, saved.machine() as guest:
         load_devices(guest, saved)
-        agent.kill()
-        wait_state(guest, "waiting-for-agent")
-        # Segments that cannot be opened, under a journal that can.
-        os.rename(saved.store + "/segments", saved.store + "/segments.away")
-        agent.start()
-        wait_until(lambda: agent.status()["state"] in ("waiting for store", "restoring") or
-                   agent.process.poll() is not None, "the agent's reaction")
-        os.rename(saved.store + "/segments.away", saved.store + "/segments")
-        if agent.process.poll() is not None:
+        for away in (saved.store, saved.store + "/segments"):
+            agent.kill()
+            wait_state(guest, "waiting-for-agent")
+            os.rename(away, away + ".away")
             agent.start()
-        wait_state(guest, "restoring")
-        saved.check(guest)
+            wait_until(lambda: agent.status()["state"] == "waiting for store", "the agent's wait for the store")
+            agent.kill()
+            agent.start()
+            status = wait_until(lambda: (now := agent.status())["state"] and now, "the next one's status")
+            assert status["state"] == "waiting for store" and status["taken_over"], status
+            assert saved.directory in status["reason"] or "segments" in status["reason"], status
+            assert agent.process.poll() is None
+            os.rename(away + ".away", away)
+            wait_state(guest, "restoring")
+            saved.check(guest)
+            assert agent.process.poll() is None and agent.status()["taken_over"]
+
+
+def no_store_at_first(saved):
+    """Without a machine that waits for it, an agent that finds no store says so and ends."""
+    os.rename(saved.store, saved.store + ".away")
+    try:
+        with saved.agent("lazy", name="first") as agent:
+            assert agent.wait_end(30) == 1
+    finally:
+        os.rename(saved.store + ".away", saved.store)
+    with open(saved.directory + "/agent.log") as log:
+        assert f"there is no store at {saved.store}" in log.read().splitlines()[-1]
 
 
 def two_at_once(saved):
@@ -147,23 +163,43 @@ def disk_over_nbd(saved):
         server.wait()
 
 
+def does_not_start(saved, words, *extra, **how):
+    """QEMU ends by itself, and says why."""
+    guest, arguments = saved.prepared(extra, **how)
+    with guest:
+        ended = subprocess.run(guest.command_line() + arguments, stdin=subprocess.DEVNULL, capture_output=True,
+                               text=True, timeout=60, check=False)
+    assert ended.returncode == 1, ended
+    for word in words:
+        assert word in ended.stderr, ended.stderr
+
+
 def wrong_machine(saved):
-    """Other memory than the checkpoint's: QEMU says so and ends, within its time limit."""
-    with saved.agent("lazy"):
-        memory, saved.memory_mib = saved.memory_mib, saved.memory_mib + 32
-        try:
-            with saved.machine():
-                raise AssertionError("a machine of another size was restored")
-        except (RuntimeError, ConnectionError, OSError):
-            pass
-        finally:
-            saved.memory_mib = memory
+    """Other memory than the checkpoint's, or another device: refused; the right one is still restored afterwards."""
+    with saved.agent("lazy") as agent:
+        does_not_start(saved, ["RAM block 'pc.ram'", str(saved.memory_mib << 20), "start QEMU with the memory"],
+                       memory_mib=saved.memory_mib + 32)
+        does_not_start(saved, ["no RAM block", "vga.vram", "start QEMU with the devices"], "-device", "VGA")
+        with saved.machine() as guest:
+            load_devices(guest, saved)
+            saved.check(guest)
+        assert agent.wait_end() == 3
+
+
+def second_machine(saved):
+    """An agent has one machine: another is refused by the agent, and the first one does not notice."""
+    with saved.agent("lazy") as agent, saved.machine() as guest:
+        load_devices(guest, saved)
+        does_not_start(saved, ["the restore agent refused", "this agent serves another machine already: start one"])
+        wait_state(guest, "restoring")
+        saved.check(guest)
+        assert agent.process.poll() is None
 
 
 def main():
     with Saved(epochs=2) as saved:
-        tests = [byte_for_byte, lazy, aggressive, agents_die, no_agent_for_a_while, store_away, two_at_once,
-                 machine_goes, disk_over_nbd, wrong_machine]
+        tests = [byte_for_byte, lazy, aggressive, agents_die, no_agent_for_a_while, store_away,
+                 no_store_at_first, two_at_once, machine_goes, disk_over_nbd, wrong_machine, second_machine]
         chosen = [t for t in tests if len(sys.argv) < 2 or t.__name__ in sys.argv[1:]]
         print(f"1..{len(chosen)}", flush=True)
         failed = 0

@@ -17,6 +17,7 @@
 #include <random>
 #include <thread>
 
+#include "away_env.h"
 #include "base/bytes.h"
 #include "ckpt/env.h"
 #include "session.h"
@@ -179,12 +180,13 @@ private:
 // One agent, as main() builds it, on threads of this process.
 class RunningAgent {
 public:
-  explicit RunningAgent(const Options& options) : options_(options), progress_(options_) {
+  explicit RunningAgent(const Options& options, ckpt::Env& env = ckpt::Env::system())
+      : options_(options), progress_(options_) {
     int ends[2];
     EXPECT_EQ(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
     signal_ = Fd(ends[1]);
     session_ =
-        std::make_unique<Session>(options_, progress_, Source::open(options_.store, options_.checkpoint).take(),
+        std::make_unique<Session>(options_, progress_, Source::open(options_.store, options_.checkpoint, env).take(),
                                   listen_at(options_.socket).take(), listen_at(options_.control).take(), Fd(ends[0]));
     thread_ = std::thread([this] { code_ = session_->run(); });
   }
@@ -279,6 +281,32 @@ TEST_F(SessionTest, ALazyOneFetchesWhatIsTouchedAndCountsWhoWaits) {
   EXPECT_EQ(qemu_.receive(), MessageType::done);
   qemu_.let_go();
   EXPECT_EQ(agent.wait_end(), exit_done);
+}
+
+TEST_F(SessionTest, AStoreThatLeavesUnderTheAgentIsWaitedFor) {
+  for (Mode mode : {Mode::lazy, Mode::aggressive}) {
+    options_.mode = mode;
+    StandInQemu qemu;
+    ckpt::AwayEnv env;
+    RunningAgent agent(options_, env);
+    env.set_away(true);
+    qemu.hand_over(options_.socket, Phase::fresh);
+    std::thread reader([&] { wrong_ += qemu.read_all(3); });
+    auto status = nlohmann::json::parse(agent.ask("status"));
+    while (env.failed() < 5 || status["state"] != "waiting for store") status = nlohmann::json::parse(agent.ask("status"));
+    EXPECT_NE(status["reason"].get<std::string>().find("the store's disk is away"), std::string::npos) << status;
+    EXPECT_GT(status["store_errors"], 0);
+    EXPECT_GT(status["faults_pending"], 0);
+    env.set_away(false);
+    reader.join();
+    EXPECT_EQ(wrong_, 0u);
+    while (status["state"] == "waiting for store") status = nlohmann::json::parse(agent.ask("status"));
+    EXPECT_EQ(status["reason"], "");
+    agent.ask("mode aggressive");
+    EXPECT_EQ(qemu.receive(), MessageType::done);
+    qemu.let_go();
+    EXPECT_EQ(agent.wait_end(), exit_done);
+  }
 }
 
 TEST_F(SessionTest, ThreadsWaitUntilTheNextAgentServesThem) {

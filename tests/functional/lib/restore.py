@@ -56,8 +56,6 @@ class Agent:
         self.start()
 
     def start(self):
-        if os.path.exists(self.status_path):  # what a dead agent said
-            os.unlink(self.status_path)
         self.process = subprocess.Popen(self.argv, stderr=open(f"{self.directory}/agent.log", "ab"))
 
     def kill(self):
@@ -65,11 +63,13 @@ class Agent:
         self.process.wait()
 
     def status(self):
+        """What this process says of itself; the file may still hold what a dead one said."""
         try:
             with open(self.status_path) as file:
-                return json.load(file)
+                status = json.load(file)
         except FileNotFoundError:
-            return {"state": ""}
+            status = {}
+        return status if status.get("pid") == self.process.pid else {"state": ""}
 
     def ask(self, line):
         with socket.socket(socket.AF_UNIX) as s:
@@ -127,17 +127,21 @@ class Saved:
     def agent(self, mode, *more, name="agent"):
         return Agent(self, mode, *more, name=name)
 
-    def machine(self, extra=(), disk=None, name="agent", **how):
-        """A QEMU that waits for device state; the disk is a copy unless one is given."""
+    def prepared(self, extra=(), disk=None, name="agent", **how):
+        """A guest that is not started, and the arguments for it; the disk is a copy unless one is given."""
         if disk is None:
             copy = f"{self.directory}/{name}.raw"
             shutil.copy(f"{self.directory}/checkpoint/disk+disk0", copy)
             disk = (copy, "raw")
-        guest = Guest(self.guest_name, memory_mib=self.memory_mib, disks=[disk], **{**self.how, **how})
+        guest = Guest(self.guest_name, disks=[disk], **{"memory_mib": self.memory_mib, **self.how, **how})
         # The stream is of device state only, and QEMU writes no configuration section to it.
-        return guest.start(["-object", f"checkpoint-restore,id=restore0,path={self.directory}/{name}.sock",
-                            "-incoming", "defer", "-global", "migration.send-configuration=off",
-                            *self.extra, *extra])
+        return guest, ["-object", f"checkpoint-restore,id=restore0,path={self.directory}/{name}.sock",
+                       "-incoming", "defer", "-global", "migration.send-configuration=off", *self.extra, *extra]
+
+    def machine(self, extra=(), disk=None, name="agent", **how):
+        """A QEMU that waits for device state."""
+        guest, arguments = self.prepared(extra, disk, name, **how)
+        return guest.start(arguments)
 
     def check(self, guest):
         """The guest is the saved one, went on, and its memory is as it wrote it."""
