@@ -106,6 +106,7 @@ Status Connection::converse(const std::vector<Object>& objects) {
   CKPT_ASSIGN(Bytes payload, receive(MessageType::hello));
   CKPT_ASSIGN(Hello hello, decode_hello(payload));
   phase_ = hello.phase;
+  instance_ = hello.instance;
   if (phase_ == Phase::fresh) CKPT_TRY(send(encode_sizes(send_sequence_++, block_sizes(objects))));
   CKPT_ASSIGN(payload, receive(MessageType::memory));
   CKPT_ASSIGN(blocks_, decode_memory(payload));

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -32,7 +33,9 @@ public:
 
   Phase phase() const { return phase_; }
   pid_t pid() const { return pid_; }
-  const std::vector<Block>& blocks() const { return blocks_; }
+  // The same for all connections of one QEMU.
+  const std::array<std::uint8_t, 16>& instance() const { return instance_; }
+  const std::vector<RamBlock>& blocks() const { return blocks_; }
   int descriptor() const { return socket_.get(); }
   Fd take_userfault() { return std::move(userfault_); }
 
@@ -54,7 +57,8 @@ private:
   const Deadline deadline_;
   Phase phase_ = Phase::fresh;
   pid_t pid_ = 0;
-  std::vector<Block> blocks_;
+  std::array<std::uint8_t, 16> instance_{};
+  std::vector<RamBlock> blocks_;
   Fd userfault_;
   std::uint32_t send_sequence_ = 0;
   std::uint32_t receive_sequence_ = 0;

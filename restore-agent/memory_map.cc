@@ -11,7 +11,7 @@ using ckpt::Object;
 using ckpt::ObjectClass;
 using ckpt::Result;
 
-Region::Region(Block block, std::size_t object)
+Region::Region(RamBlock block, std::size_t object)
     : block_(std::move(block)),
       object_(object),
       bits_(std::make_unique<std::atomic<std::uint64_t>[]>((units() + 63) / 64)) {}
@@ -25,10 +25,10 @@ bool Region::set_present(std::uint64_t unit) {
   return !(bits_[unit / 64].fetch_or(bit, std::memory_order_relaxed) & bit);
 }
 
-Result<std::unique_ptr<MemoryMap>> MemoryMap::create(const std::vector<Block>& blocks,
+Result<std::unique_ptr<MemoryMap>> MemoryMap::create(const std::vector<RamBlock>& blocks,
                                                      const std::vector<Object>& objects) {
   auto map = std::make_unique<MemoryMap>();
-  for (const Block& block : blocks) {
+  for (const RamBlock& block : blocks) {
     auto object = std::find_if(objects.begin(), objects.end(), [&](const Object& o) {
       return o.object_class == ObjectClass::ram && o.name == block.name;
     });
@@ -52,7 +52,7 @@ Result<std::unique_ptr<MemoryMap>> MemoryMap::create(const std::vector<Block>& b
 
 std::optional<UnitId> MemoryMap::find(std::uint64_t address) const {
   for (std::uint32_t i = 0; i < regions_.size(); ++i) {
-    const Block& block = regions_[i]->block();
+    const RamBlock& block = regions_[i]->block();
     if (address >= block.host_address && address - block.host_address < block.used_length)
       return UnitId{i, (address - block.host_address) / block.page_size};
   }
@@ -65,13 +65,14 @@ std::optional<std::uint32_t> MemoryMap::find(const std::string& block_name) cons
   return std::nullopt;
 }
 
-bool MemoryMap::same_blocks(const std::vector<Block>& blocks) const {
-  return std::equal(blocks.begin(), blocks.end(), regions_.begin(), regions_.end(),
-                    [](const Block& block, const std::unique_ptr<Region>& region) { return block == region->block(); });
+bool MemoryMap::same_blocks(const std::vector<RamBlock>& blocks) const {
+  return std::equal(
+      blocks.begin(), blocks.end(), regions_.begin(), regions_.end(),
+      [](const RamBlock& block, const std::unique_ptr<Region>& region) { return block == region->block(); });
 }
 
-std::vector<BlockSize> block_sizes(const std::vector<Object>& objects) {
-  std::vector<BlockSize> sizes;
+std::vector<RamBlockSize> block_sizes(const std::vector<Object>& objects) {
+  std::vector<RamBlockSize> sizes;
   for (const Object& object : objects)
     if (object.object_class == ObjectClass::ram) sizes.push_back({object.name, object.size_bytes});
   return sizes;

@@ -27,9 +27,9 @@ struct UnitId {
 // One RAM block that is being filled.
 class Region {
 public:
-  Region(Block block, std::size_t object);
+  Region(RamBlock block, std::size_t object);
 
-  const Block& block() const { return block_; }
+  const RamBlock& block() const { return block_; }
   std::size_t object() const { return object_; }  // in CheckpointReader::objects()
   std::uint64_t unit_bytes() const { return block_.page_size; }
   std::uint64_t units() const { return block_.used_length / block_.page_size; }
@@ -40,7 +40,7 @@ public:
   bool set_present(std::uint64_t unit);
 
 private:
-  Block block_;
+  RamBlock block_;
   std::size_t object_;
   std::unique_ptr<std::atomic<std::uint64_t>[]> bits_;
 };
@@ -49,7 +49,7 @@ class MemoryMap {
 public:
   // Matches QEMU's blocks with the RAM objects of a checkpoint: the same names on both sides. refused: which
   // machine does not fit, and what to do.
-  static ckpt::Result<std::unique_ptr<MemoryMap>> create(const std::vector<Block>& blocks,
+  static ckpt::Result<std::unique_ptr<MemoryMap>> create(const std::vector<RamBlock>& blocks,
                                                          const std::vector<ckpt::Object>& objects);
 
   std::vector<std::unique_ptr<Region>>& regions() { return regions_; }
@@ -58,7 +58,7 @@ public:
   std::optional<std::uint32_t> find(const std::string& block_name) const;
   std::uint64_t total_bytes() const { return total_bytes_; }
   // Whether these are the blocks it was made from: a machine that comes back must be the same one.
-  bool same_blocks(const std::vector<Block>& blocks) const;
+  bool same_blocks(const std::vector<RamBlock>& blocks) const;
 
 private:
   std::vector<std::unique_ptr<Region>> regions_;
@@ -66,6 +66,6 @@ private:
 };
 
 // Names and lengths that QEMU is to take on.
-std::vector<BlockSize> block_sizes(const std::vector<ckpt::Object>& objects);
+std::vector<RamBlockSize> block_sizes(const std::vector<ckpt::Object>& objects);
 
 }  // namespace agent

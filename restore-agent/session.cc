@@ -134,7 +134,8 @@ Status Session::take_on(Connection& connection) {
     CKPT_TRY(begin(connection));
     return connection.ready();
   }
-  if (connection.phase() == Phase::fresh || !machine_->map->same_blocks(connection.blocks()))
+  if (connection.phase() == Phase::fresh || connection.instance() != machine_->instance ||
+      !machine_->map->same_blocks(connection.blocks()))
     return make_error(Code::busy, "this agent serves another machine already: start one for each");
   machine_->filler.wake_all();
   return connection.ready();
@@ -143,6 +144,7 @@ Status Session::take_on(Connection& connection) {
 Status Session::begin(Connection& connection) {
   CKPT_ASSIGN(auto map, MemoryMap::create(connection.blocks(), source_->objects()));
   auto machine = std::make_unique<Machine>(std::move(map), connection.take_userfault());
+  machine->instance = connection.instance();
   if (connection.pid() > 0) machine->process.reset(static_cast<int>(syscall(SYS_pidfd_open, connection.pid(), 0)));
   progress_.pages_total = machine->map->total_bytes() / ckpt::page_size_bytes;
   if (connection.phase() == Phase::registered) {

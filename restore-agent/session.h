@@ -40,6 +40,7 @@ private:
         : map(std::move(map)), filler(*this->map, std::move(userfault)) {}
     std::unique_ptr<MemoryMap> map;
     Filler filler;
+    std::array<std::uint8_t, 16> instance{};
     Fd process;  // pidfd; none when it cannot be had
     std::unique_ptr<FaultIn> fault_in;
     std::unique_ptr<Prefetch> prefetch;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <set>
 
+#include "format/utf8.h"
+
 namespace agent {
 
 using ckpt::ByteReader;
@@ -23,33 +25,33 @@ constexpr std::uint64_t page_size_limit = 1ull << 30;
 
 bool is_power_of_two(std::uint64_t value) { return value != 0 && (value & (value - 1)) == 0; }
 
-// A block we can fill: whole pages, at a place that does not wrap around.
-bool is_sound(const Block& block) {
-  if (block.name.empty() || block.name.find('\0') != std::string::npos) return false;
+// A block we can fill: whole pages, at a place that does not wrap around. Its name goes into logs and answers.
+bool is_sound(const RamBlock& block) {
+  if (block.name.empty() || !ckpt::is_utf8(block.name) || ckpt::has_control_characters(block.name)) return false;
   if (!is_power_of_two(block.page_size) || block.page_size < 4096 || block.page_size > page_size_limit) return false;
   std::uint64_t mask = block.page_size - 1;
-  if ((block.host_address | block.used_length) & mask) return false;
+  if ((block.host_address | block.used_length | block.max_length) & mask) return false;
   if (block.used_length == 0 || block.used_length > block.max_length) return false;
   if (block.max_length > block_length_limit) return false;
   return block.host_address <= UINT64_MAX - block.max_length;
 }
 
-bool overlap(std::vector<Block> blocks) {
+bool overlap(std::vector<RamBlock> blocks) {
   std::sort(blocks.begin(), blocks.end(),
-            [](const Block& a, const Block& b) { return a.host_address < b.host_address; });
+            [](const RamBlock& a, const RamBlock& b) { return a.host_address < b.host_address; });
   for (std::size_t i = 1; i < blocks.size(); ++i)
-    if (blocks[i - 1].host_address + blocks[i - 1].used_length > blocks[i].host_address) return true;
+    if (blocks[i - 1].host_address + blocks[i - 1].max_length > blocks[i].host_address) return true;
   return false;
 }
 
-Result<std::vector<Block>> read_blocks(ByteReader& in) {
+Result<std::vector<RamBlock>> read_blocks(ByteReader& in) {
   std::uint32_t count = in.u32();
-  if (in.u32() != 0 || !in.ok() || count > wire_blocks_limit)
+  if (in.u32() != 0 || !in.ok() || count == 0 || count > wire_blocks_limit)
     return make_error(Code::protocol, "a table of more than 1,024 RAM blocks, or none");
-  std::vector<Block> blocks;
+  std::vector<RamBlock> blocks;
   std::set<std::string> names;
   for (std::uint32_t i = 0; i < count && in.ok(); ++i) {
-    Block block;
+    RamBlock block;
     block.host_address = in.u64();
     block.used_length = in.u64();
     block.max_length = in.u64();
@@ -101,17 +103,17 @@ Result<Hello> decode_hello(ByteView payload) {
   return hello;
 }
 
-Result<std::vector<Block>> decode_memory(ByteView payload) {
+Result<std::vector<RamBlock>> decode_memory(ByteView payload) {
   ByteReader in(payload);
   return read_blocks(in);
 }
 
-Bytes encode_sizes(std::uint32_t sequence, const std::vector<BlockSize>& sizes) {
+Bytes encode_sizes(std::uint32_t sequence, const std::vector<RamBlockSize>& sizes) {
   Bytes payload;
   ByteWriter writer(payload);
   writer.u32(static_cast<std::uint32_t>(sizes.size()));
   writer.u32(0);
-  for (const BlockSize& size : sizes) {
+  for (const RamBlockSize& size : sizes) {
     writer.u64(size.used_length);
     writer.string(size.name);
   }
@@ -121,7 +123,7 @@ Bytes encode_sizes(std::uint32_t sequence, const std::vector<BlockSize>& sizes) 
 Bytes encode_refuse(std::uint32_t sequence, std::string_view reason) {
   Bytes payload;
   ByteWriter writer(payload);
-  writer.string(reason.substr(0, wire_reason_limit));
+  writer.string(ckpt::utf8_prefix(reason, wire_reason_limit));
   return message(sequence, MessageType::refuse, payload);
 }
 

@@ -32,14 +32,14 @@ struct MessageHeader {
 };
 
 // One migratable RAM block of QEMU; the address is that in QEMU's own address space.
-struct Block {
+struct RamBlock {
   std::string name;
   std::uint64_t host_address = 0;
   std::uint64_t used_length = 0;
   std::uint64_t max_length = 0;
   std::uint64_t page_size = 0;
 
-  bool operator==(const Block&) const = default;
+  bool operator==(const RamBlock&) const = default;
 };
 
 enum class Phase : std::uint32_t { fresh = 0, registered = 1 };
@@ -47,10 +47,10 @@ enum class Phase : std::uint32_t { fresh = 0, registered = 1 };
 struct Hello {
   Phase phase = Phase::fresh;
   std::array<std::uint8_t, 16> instance{};
-  std::vector<Block> blocks;
+  std::vector<RamBlock> blocks;
 };
 
-struct BlockSize {
+struct RamBlockSize {
   std::string name;
   std::uint64_t used_length = 0;
 };
@@ -58,9 +58,9 @@ struct BlockSize {
 // `bytes` has wire_header_bytes. Takes only what QEMU may send.
 ckpt::Result<MessageHeader> decode_header(ckpt::ByteView bytes);
 ckpt::Result<Hello> decode_hello(ckpt::ByteView payload);
-ckpt::Result<std::vector<Block>> decode_memory(ckpt::ByteView payload);
+ckpt::Result<std::vector<RamBlock>> decode_memory(ckpt::ByteView payload);
 
-ckpt::Bytes encode_sizes(std::uint32_t sequence, const std::vector<BlockSize>& sizes);
+ckpt::Bytes encode_sizes(std::uint32_t sequence, const std::vector<RamBlockSize>& sizes);
 ckpt::Bytes encode_refuse(std::uint32_t sequence, std::string_view reason);
 ckpt::Bytes encode_empty(std::uint32_t sequence, MessageType type);  // ready, done
 

@@ -49,4 +49,13 @@ bool has_control_characters(std::string_view text) {
   });
 }
 
+std::string_view utf8_prefix(std::string_view text, std::size_t limit_bytes) {
+  if (text.size() <= limit_bytes) return text;
+  std::size_t end = limit_bytes;
+  // A character is at most four bytes long, and what is none is cut where the limit is.
+  for (int i = 0; i < 4 && end > 0; ++i, --end)
+    if ((static_cast<std::uint8_t>(text[end]) & 0xC0) != 0x80) return text.substr(0, end);
+  return text.substr(0, limit_bytes);
+}
+
 }  // namespace ckpt

@@ -15,11 +15,13 @@ void require(bool condition) {
   if (!condition) std::abort();
 }
 
-void check(const std::vector<agent::Block>& blocks) {
-  require(blocks.size() <= agent::wire_blocks_limit);
-  for (const agent::Block& block : blocks) {
+void check(const std::vector<agent::RamBlock>& blocks) {
+  require(!blocks.empty() && blocks.size() <= agent::wire_blocks_limit);
+  for (const agent::RamBlock& block : blocks) {
     require(block.page_size >= 4096 && block.used_length % block.page_size == 0);
-    require(block.host_address + block.used_length > block.host_address);
+    require(block.max_length % block.page_size == 0 && block.used_length <= block.max_length);
+    require(block.host_address + block.max_length > block.host_address);
+    require(ckpt::is_utf8(block.name) && !ckpt::has_control_characters(block.name));
   }
 }
 

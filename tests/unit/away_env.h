@@ -12,7 +12,7 @@
 namespace ckpt {
 
 class AwayEnv : public Env {
- public:
+public:
   void set_away(bool away) { away_ = away; }
   // Calls that have failed for it.
   std::uint64_t failed() const { return failed_; }
@@ -35,9 +35,9 @@ class AwayEnv : public Env {
   std::uint64_t now_ns() override { return below_.now_ns(); }
   Status random(std::span<std::uint8_t> out) override { return below_.random(out); }
 
- private:
+private:
   class AwayFile : public File {
-   public:
+  public:
     AwayFile(AwayEnv& env, std::unique_ptr<File> below) : env_(env), below_(std::move(below)) {}
 
     Result<std::size_t> read_at(std::uint64_t offset, std::span<std::uint8_t> out) override {
@@ -51,7 +51,7 @@ class AwayEnv : public Env {
     Status truncate(std::uint64_t size) override { return below_->truncate(size); }
     Result<std::uint64_t> size() override { return below_->size(); }
 
-   private:
+  private:
     AwayEnv& env_;
     std::unique_ptr<File> below_;
   };

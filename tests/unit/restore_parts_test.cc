@@ -109,7 +109,7 @@ TEST(WorkingSet, CarriesOverWhatWasUsedBefore) {
 
 TEST(MemoryMap, TakesTheMachineThatWasSavedAndNoOther) {
   std::vector<Object> objects = {{ObjectClass::disk, "ram", 512, 0, 0}, {ObjectClass::ram, "ram", 8192, 4096, 0}};
-  std::vector<Block> blocks = {{"ram", 0x10000, 8192, 8192, 4096}};
+  std::vector<RamBlock> blocks = {{"ram", 0x10000, 8192, 8192, 4096}};
   auto map = MemoryMap::create(blocks, objects);
   ASSERT_TRUE(map.ok());
   EXPECT_EQ((*map)->regions()[0]->object(), 1u);
@@ -217,14 +217,19 @@ TEST(Handover, NonsenseIsRefused) {
 }
 
 TEST(Handover, MemoryNeedsAUserfaultfd) {
-  Bytes bytes = head_of(1, 32, 0);
+  Bytes table;
+  ckpt::ByteWriter blocks(table);
+  for (std::uint32_t word : {1, 0}) blocks.u32(word);  // one RAM block
+  for (std::uint64_t word : {0x10000000, 4096, 4096, 4096}) blocks.u64(word);
+  blocks.string("a");
+  Bytes bytes = head_of(1, static_cast<std::uint32_t>(24 + table.size()), 0);
   ckpt::ByteWriter writer(bytes);
-  writer.u32(1);
-  writer.u32(1);
-  writer.zeroes(24);
-  Bytes memory = head_of(2, 8, 1);
-  bytes.insert(bytes.end(), memory.begin(), memory.end());
-  writer.zeroes(8);
+  writer.u32(1);  // version
+  writer.u32(1);  // registered
+  writer.zeroes(16);
+  writer.bytes(table);
+  writer.bytes(head_of(2, static_cast<std::uint32_t>(table.size()), 1));
+  writer.bytes(table);
   ckpt::Error error = answer_to(bytes);
   EXPECT_EQ(error.code, ckpt::Code::protocol);
   EXPECT_NE(error.context.find("userfaultfd"), std::string::npos) << error.context;

@@ -77,7 +77,8 @@ public:
 
   bool usable() const { return usable_; }
 
-  void hand_over(const std::string& path, Phase phase) {
+  void hand_over(const std::string& path, Phase phase, std::uint32_t instance = 7,
+                 MessageType answer = MessageType::ready) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     path.copy(address.sun_path, sizeof(address.sun_path) - 1);
@@ -88,7 +89,7 @@ public:
     ByteWriter writer(hello);
     writer.u32(1);
     writer.u32(static_cast<std::uint32_t>(phase));
-    for (int i = 0; i < 4; ++i) writer.u32(7);
+    for (int i = 0; i < 4; ++i) writer.u32(instance);
     write_blocks(writer);
     send(MessageType::hello, hello, false);
     if (phase == Phase::fresh) {
@@ -98,7 +99,7 @@ public:
     ByteWriter blocks(memory);
     write_blocks(blocks);
     send(MessageType::memory, memory, true);
-    ASSERT_EQ(receive(), MessageType::ready);
+    ASSERT_EQ(receive(), answer);
   }
 
   MessageType receive() {
@@ -283,6 +284,21 @@ TEST_F(SessionTest, ALazyOneFetchesWhatIsTouchedAndCountsWhoWaits) {
   EXPECT_EQ(agent.wait_end(), exit_done);
 }
 
+TEST_F(SessionTest, AnotherMachineIsRefusedAndTheOwnOneMayComeBack) {
+  options_.mode = Mode::lazy;
+  RunningAgent agent(options_);
+  qemu_.hand_over(options_.socket, Phase::fresh);
+  qemu_.hand_over(options_.socket, Phase::registered, 8, MessageType::refuse);
+  qemu_.hand_over(options_.socket, Phase::fresh, 7, MessageType::refuse);
+  qemu_.hand_over(options_.socket, Phase::registered);
+  touch(1);
+  EXPECT_EQ(wrong(), 0u);
+  agent.ask("mode aggressive");
+  EXPECT_EQ(qemu_.receive(), MessageType::done);
+  qemu_.let_go();
+  EXPECT_EQ(agent.wait_end(), exit_done);
+}
+
 TEST_F(SessionTest, AStoreThatLeavesUnderTheAgentIsWaitedFor) {
   for (Mode mode : {Mode::lazy, Mode::aggressive}) {
     options_.mode = mode;
@@ -293,7 +309,8 @@ TEST_F(SessionTest, AStoreThatLeavesUnderTheAgentIsWaitedFor) {
     qemu.hand_over(options_.socket, Phase::fresh);
     std::thread reader([&] { wrong_ += qemu.read_all(3); });
     auto status = nlohmann::json::parse(agent.ask("status"));
-    while (env.failed() < 5 || status["state"] != "waiting for store") status = nlohmann::json::parse(agent.ask("status"));
+    while (env.failed() < 5 || status["state"] != "waiting for store")
+      status = nlohmann::json::parse(agent.ask("status"));
     EXPECT_NE(status["reason"].get<std::string>().find("the store's disk is away"), std::string::npos) << status;
     EXPECT_GT(status["store_errors"], 0);
     EXPECT_GT(status["faults_pending"], 0);

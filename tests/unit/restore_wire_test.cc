@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "format/utf8.h"
 #include "wire.h"
 #include "working_set.h"
 
@@ -30,16 +31,16 @@ void expect_golden(const std::string& name, const Bytes& bytes) {
   EXPECT_EQ(bytes, Bytes(std::istreambuf_iterator<char>(file), {})) << name;
 }
 
-Block example_block(const std::string& name, std::uint64_t address) {
+RamBlock example_block(const std::string& name, std::uint64_t address) {
   return {name, address, 0x200000, 0x400000, 4096};
 }
 
-Bytes table_of(const std::vector<Block>& blocks) {
+Bytes table_of(const std::vector<RamBlock>& blocks) {
   Bytes out;
   ByteWriter writer(out);
   writer.u32(static_cast<std::uint32_t>(blocks.size()));
   writer.u32(0);
-  for (const Block& block : blocks) {
+  for (const RamBlock& block : blocks) {
     writer.u64(block.host_address);
     writer.u64(block.used_length);
     writer.u64(block.max_length);
@@ -49,7 +50,7 @@ Bytes table_of(const std::vector<Block>& blocks) {
   return out;
 }
 
-Bytes hello_of(std::uint32_t version, std::uint32_t phase, const std::vector<Block>& blocks) {
+Bytes hello_of(std::uint32_t version, std::uint32_t phase, const std::vector<RamBlock>& blocks) {
   Bytes out;
   ByteWriter writer(out);
   writer.u32(version);
@@ -59,8 +60,8 @@ Bytes hello_of(std::uint32_t version, std::uint32_t phase, const std::vector<Blo
   return out;
 }
 
-const std::vector<Block> two_blocks = {example_block("pc.ram", 0x7f0000000000),
-                                       example_block("/rom@etc/acpi/tables", 0x7f1000000000)};
+const std::vector<RamBlock> two_blocks = {example_block("pc.ram", 0x7f0000000000),
+                                          example_block("/rom@etc/acpi/tables", 0x7f1000000000)};
 
 TEST(RestoreWire, HelloIsReadAsItWasWritten) {
   Bytes bytes = hello_of(1, 0, two_blocks);
@@ -82,6 +83,17 @@ TEST(RestoreWire, OurMessagesAreTheGoldenOnes) {
 TEST(RestoreWire, AReasonIsCutToItsLimit) {
   Bytes bytes = encode_refuse(0, std::string(5000, 'x'));
   EXPECT_EQ(bytes.size(), wire_header_bytes + 2 + wire_reason_limit);
+  // Between characters: a reader that insists on UTF-8 would take none of it.
+  for (std::size_t before = 0; before < 4; ++before) {
+    std::string reason(before, 'x');
+    while (reason.size() < 2000) reason += "\xF0\x9F\x98\x80";
+    bytes = encode_refuse(0, reason);
+    std::string_view sent(reinterpret_cast<const char*>(bytes.data()) + wire_header_bytes + 2,
+                          bytes.size() - wire_header_bytes - 2);
+    EXPECT_TRUE(ckpt::is_utf8(sent)) << before;
+    EXPECT_GT(sent.size(), wire_reason_limit - 4);
+    EXPECT_LE(sent.size(), wire_reason_limit);
+  }
 }
 
 TEST(RestoreWire, EveryTruncationIsRefused) {
@@ -101,30 +113,38 @@ TEST(RestoreWire, ANewerVersionIsNamed) {
 
 TEST(RestoreWire, BlocksThatCannotBeFilledAreRefused) {
   auto refused = [](auto change) {
-    Block block = example_block("a", 0x10000000);
+    RamBlock block = example_block("a", 0x10000000);
     change(block);
     return !decode_memory(table_of({block})).ok();
   };
-  EXPECT_FALSE(refused([](Block&) {}));
-  EXPECT_TRUE(refused([](Block& b) { b.name.clear(); }));
-  EXPECT_TRUE(refused([](Block& b) { b.name = std::string(256, 'a'); }));
-  EXPECT_TRUE(refused([](Block& b) { b.name = std::string("a\0b", 3); }));
-  EXPECT_TRUE(refused([](Block& b) { b.page_size = 0; }));
-  EXPECT_TRUE(refused([](Block& b) { b.page_size = 2048; }));
-  EXPECT_TRUE(refused([](Block& b) { b.page_size = 12288; }));
-  EXPECT_TRUE(refused([](Block& b) { b.page_size = 1ull << 40; }));
-  EXPECT_TRUE(refused([](Block& b) { b.used_length = 0; }));
-  EXPECT_TRUE(refused([](Block& b) { b.used_length += 4; }));
-  EXPECT_TRUE(refused([](Block& b) { b.used_length = b.max_length + 4096; }));
-  EXPECT_TRUE(refused([](Block& b) { b.max_length = 1ull << 47; }));
-  EXPECT_TRUE(refused([](Block& b) { b.host_address += 1; }));
-  EXPECT_TRUE(refused([](Block& b) { b.host_address = UINT64_MAX - 4095; }));
+  EXPECT_FALSE(refused([](RamBlock&) {}));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.name.clear(); }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.name = std::string(256, 'a'); }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.name = std::string("a\0b", 3); }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.name = "a\x1B[2J"; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.name = "a\xC0\xAF"; }));
+  EXPECT_FALSE(refused([](RamBlock& b) { b.name = "Gerät"; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.page_size = 0; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.page_size = 2048; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.page_size = 12288; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.page_size = 1ull << 40; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.used_length = 0; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.used_length += 4; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.max_length += 4; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.used_length = b.max_length + 4096; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.max_length = 1ull << 47; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.host_address += 1; }));
+  EXPECT_TRUE(refused([](RamBlock& b) { b.host_address = UINT64_MAX - 4095; }));
 }
 
 TEST(RestoreWire, BlocksThatOverlapOrRepeatAreRefused) {
   EXPECT_FALSE(decode_memory(table_of({example_block("a", 0x1000000), example_block("b", 0x1100000)})).ok());
   EXPECT_FALSE(decode_memory(table_of({example_block("a", 0x1000000), example_block("a", 0x9000000)})).ok());
-  std::vector<Block> many;
+  // What a block may grow to is its own.
+  EXPECT_FALSE(decode_memory(table_of({example_block("a", 0x1000000), example_block("b", 0x1200000)})).ok());
+  EXPECT_TRUE(decode_memory(table_of({example_block("a", 0x1000000), example_block("b", 0x1400000)})).ok());
+  EXPECT_FALSE(decode_memory(table_of({})).ok());
+  std::vector<RamBlock> many;
   for (std::uint64_t i = 0; i <= wire_blocks_limit; ++i)
     many.push_back(example_block("b" + std::to_string(i), 0x10000000 + i * 0x1000000));
   EXPECT_FALSE(decode_memory(table_of(many)).ok());
