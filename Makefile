@@ -21,7 +21,7 @@ help:
 	@echo 'make demo       protect a Debian guest under load, lose its host, have it back'
 	@echo 'make test       all tests; TESTS="--only REGEX --suite unit|functional"'
 	@echo 'make test-asan  unit tests with address and undefined behaviour sanitizers'
-	@echo 'make test-tsan  unit tests with the thread sanitizer'
+	@echo 'make test-tsan  libckpt, daemon, agent and probe with the thread sanitizer'
 	@echo 'make build      packages, patched QEMU, guests, and everything of ours'
 	@echo 'make install    to DESTDIR and PREFIX (default /usr/local)'
 	@echo 'make bench      figures next to their floors; BENCH="--quick --only NAME --json"'
@@ -61,11 +61,8 @@ test-asan: packages
 	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 		$(PYTHON) tests/run --build build-asan --suite unit $(TESTS)
 
-test-tsan: packages
-	[ -f build-tsan/build.ninja ] || $(MESON) setup build-tsan -Db_sanitize=thread \
-		-Db_lundef=false --buildtype=debugoptimized
-	ninja -C build-tsan -j $(JOBS) --quiet
-	TSAN_OPTIONS=halt_on_error=1 $(PYTHON) tests/run --build build-tsan --suite unit $(TESTS)
+test-tsan: packages qemu guests
+	JOBS=$(JOBS) tests/sanitized tsan $(TESTS)
 
 install: packages qemu $(BUILD)/build.ninja
 	$(MESON) configure $(BUILD) -Dprefix=$(PREFIX)
