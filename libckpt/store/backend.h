@@ -22,7 +22,8 @@ class Blob {
   virtual Result<std::size_t> read(std::uint64_t offset, std::span<std::uint8_t> out) = 0;
   // At the end. After a failure a part may be there: cut() takes it away.
   virtual Status append(ByteView data) = 0;
-  // Content and existence are durable. May be called while another thread reads, appends or syncs.
+  // Content and existence are durable. May be called while another thread reads or appends. Of two at once, one may be
+  // told of a failure and the other not.
   virtual Status sync() = 0;
   // append and sync.
   virtual Status append_synced(ByteView data) = 0;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "store/local_backend.h"
 
-#include <atomic>
-
 namespace ckpt {
 
 namespace {
@@ -55,7 +53,7 @@ class LocalBlob : public Blob {
   std::unique_ptr<File> file_;
   std::uint64_t end_;
   const std::string folder_;
-  std::atomic<bool> folder_unsynced_;  // two threads may sync at once
+  bool folder_unsynced_;
 };
 
 class LocalBackend : public Backend {

@@ -233,29 +233,33 @@ Result<std::vector<Location>> SegmentStore::append(std::span<FrameDraft> drafts,
   return locations;
 }
 
+// One sync at a time for a writer: the system tells a write that failed to one of those who sync a file, so another's
+// success beside it says nothing. Whoever comes meanwhile waits, and shares the next one's result with all who wait.
 Status SegmentStore::sync_writer(const std::shared_ptr<SegmentWriter>& writer) {
-  std::uint64_t size = 0;
-  {
-    std::lock_guard lock(mutex_);
-    if (writer_of_locked(writer->id()) != writer) return {};  // sealed, so synced, or failed, which its epochs see
+  std::unique_lock lock(mutex_);
+  std::uint64_t wanted = writer->size();
+  auto current = [&] { return writer_of_locked(writer->id()) == writer; };
+  if (!current()) return {};  // sealed, so synced, or failed, which its epochs see
+  while (current() && writer->durable_bytes() < wanted) {
+    if (writer->syncing()) {
+      sync_ended_.wait(lock);
+      continue;
+    }
     if (Status status = writer->flush(); !status) {
       fail_locked(writer, status.error());
       return status;
     }
-    size = writer->size();
-    if (writer->durable_bytes() == size) return {};
+    std::uint64_t size = writer->size();
+    writer->set_syncing(true);
+    lock.unlock();
+    Status status = writer->blob()->sync();
+    lock.lock();
+    writer->set_syncing(false);
+    if (current() && status) writer->set_durable(size);
+    if (current() && !status) fail_locked(writer, status.error());
+    sync_ended_.notify_all();
   }
-  Status status = writer->blob()->sync();
-  std::lock_guard lock(mutex_);
-  if (writer_of_locked(writer->id()) != writer) {
-    return writer->durable_bytes() >= size ? Status() : Status(last_failure_);
-  }
-  if (!status) {
-    fail_locked(writer, status.error());
-    return status;
-  }
-  writer->set_durable(size);
-  return {};
+  return writer->durable_bytes() >= wanted ? Status() : Status(last_failure_);
 }
 
 Status SegmentStore::sync() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <list>
 #include <map>
@@ -121,6 +122,7 @@ class SegmentStore {
   std::atomic<std::uint64_t> failures_{0};
 
   mutable std::mutex mutex_;
+  std::condition_variable sync_ended_;  // of a writer
   std::map<std::uint64_t, Entry> entries_;  // all but those being written
   std::list<std::shared_ptr<SegmentFile>> loaded_;  // used last first
   std::shared_ptr<SegmentWriter> open_;

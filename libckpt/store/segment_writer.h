@@ -37,6 +37,9 @@ class SegmentWriter {
   // What has been synced: written by whoever synced blob() after flush().
   std::uint64_t durable_bytes() const { return durable_; }
   void set_durable(std::uint64_t bytes) { durable_ = std::max(durable_, bytes); }
+  // Somebody is at it: nobody else does.
+  bool syncing() const { return syncing_; }
+  void set_syncing(bool syncing) { syncing_ = syncing; }
   // Forgets what is not durable. The writer is of no further use.
   FrameTable give_up();
 
@@ -56,6 +59,7 @@ class SegmentWriter {
   Bytes buffer_;
   std::uint64_t flushed_ = 0;
   std::uint64_t durable_ = 0;
+  bool syncing_ = false;
 };
 
 }  // namespace ckpt

@@ -18,8 +18,9 @@ class FaultFile : public File {
       : env_(env), inode_(std::move(inode)), lock_(std::move(lock)), generation_(env.generation_) {}
 
   Result<std::size_t> read_at(std::uint64_t offset, std::span<std::uint8_t> out) override {
+    std::lock_guard lock(env_.mutex_);
     if (dead()) return power_is_off();
-    CKPT_TRY(env_.step(false));
+    CKPT_TRY(env_.step(FaultEnv::Call::plain));
     if (offset >= inode_->data.size()) return std::size_t{0};
     std::size_t n = std::min<std::size_t>(out.size(), inode_->data.size() - offset);
     std::copy_n(inode_->data.begin() + static_cast<std::ptrdiff_t>(offset), n, out.begin());
@@ -27,8 +28,9 @@ class FaultFile : public File {
   }
 
   Status write_at(std::uint64_t offset, std::span<const std::uint8_t> data) override {
+    std::lock_guard lock(env_.mutex_);
     if (dead()) return power_is_off();
-    Status status = env_.step(true);
+    Status status = env_.step(FaultEnv::Call::grows);
     std::size_t done = data.size();
     // A write that fails, by whatever cause, may have done a part.
     if (!status && data.size() > 1 && (env_.fault_ != Fault::no_space || env_.dice(2) == 0)) done = env_.dice(data.size());
@@ -42,8 +44,33 @@ class FaultFile : public File {
   }
 
   Status sync() override {
+    Status status = sync_locked();
+    if (env_.on_sync) env_.on_sync(status);
+    return status;
+  }
+
+  Status truncate(std::uint64_t size) override {
+    std::lock_guard lock(env_.mutex_);
     if (dead()) return power_is_off();
-    Status status = env_.step(true);
+    CKPT_TRY(env_.step(FaultEnv::Call::plain));
+    FaultEnv::Change change{true, size, {}};
+    FaultEnv::apply(inode_->data, change);
+    inode_->unsynced.push_back(change);
+    return {};
+  }
+
+  Result<std::uint64_t> size() override {
+    std::lock_guard lock(env_.mutex_);
+    if (dead()) return power_is_off();
+    CKPT_TRY(env_.step(FaultEnv::Call::plain));
+    return static_cast<std::uint64_t>(inode_->data.size());
+  }
+
+ private:
+  Status sync_locked() {
+    std::lock_guard lock(env_.mutex_);
+    if (dead()) return power_is_off();
+    Status status = env_.step(FaultEnv::Call::syncs);
     if (!status) {
       for (auto& change : inode_->unsynced) change.lost = change.lost || env_.dice(2) == 0;
       return status;
@@ -55,22 +82,6 @@ class FaultFile : public File {
     return {};
   }
 
-  Status truncate(std::uint64_t size) override {
-    if (dead()) return power_is_off();
-    CKPT_TRY(env_.step(false));
-    FaultEnv::Change change{true, size, {}};
-    FaultEnv::apply(inode_->data, change);
-    inode_->unsynced.push_back(change);
-    return {};
-  }
-
-  Result<std::uint64_t> size() override {
-    if (dead()) return power_is_off();
-    CKPT_TRY(env_.step(false));
-    return static_cast<std::uint64_t>(inode_->data.size());
-  }
-
- private:
   bool dead() const { return generation_ != env_.generation_ || env_.power_off_; }
 
   FaultEnv& env_;
@@ -79,18 +90,19 @@ class FaultFile : public File {
   std::uint64_t generation_;
 };
 
-Status FaultEnv::step(bool can_be_full, bool can_fail) {
+Status FaultEnv::step(Call kind) {
   if (power_off_) return power_is_off();
   std::uint64_t call = calls_++;
   if (fault_ == Fault::none || taken_ || call < fault_call_) return {};
   bool full = fault_ == Fault::no_space || fault_ == Fault::short_write;
-  if (full ? !can_be_full : !can_fail) return {};
+  if (full && kind == Call::plain) return {};
+  if (fault_ == Fault::failed_sync && kind != Call::syncs) return {};
   taken_ = true;
   if (fault_ == Fault::power_cut) {
     power_off_ = true;
     return power_is_off();
   }
-  if (fault_ == Fault::io_error) return system_error(EIO, "injected");
+  if (fault_ == Fault::io_error || fault_ == Fault::failed_sync) return system_error(EIO, "injected");
   return system_error(ENOSPC, "injected");
 }
 
@@ -170,9 +182,10 @@ void FaultEnv::set_name(const std::string& path, std::shared_ptr<Inode> inode) {
 }
 
 Result<std::unique_ptr<File>> FaultEnv::open(const std::string& path, Mode mode) {
+  std::lock_guard lock(mutex_);
   auto at = names_.find(path);
   bool creates = mode != Mode::read && at == names_.end();
-  CKPT_TRY(step(creates));
+  CKPT_TRY(step(creates ? Call::grows : Call::plain));
   if (mode == Mode::create_new && at != names_.end()) return Error{Code::exists, EEXIST, "create " + path};
   if (mode == Mode::read && at == names_.end()) return system_error(ENOENT, "open " + path);
   if (creates) {
@@ -183,7 +196,8 @@ Result<std::unique_ptr<File>> FaultEnv::open(const std::string& path, Mode mode)
 }
 
 Status FaultEnv::rename(const std::string& from, const std::string& to) {
-  CKPT_TRY(step(true));
+  std::lock_guard lock(mutex_);
+  CKPT_TRY(step(Call::grows));
   auto at = names_.find(from);
   if (at == names_.end()) return system_error(ENOENT, "rename " + from);
   std::shared_ptr<Inode> inode = at->second;
@@ -197,27 +211,31 @@ Status FaultEnv::rename(const std::string& from, const std::string& to) {
 }
 
 Status FaultEnv::remove(const std::string& path) {
-  CKPT_TRY(step(false));
+  std::lock_guard lock(mutex_);
+  CKPT_TRY(step(Call::plain));
   if (!names_.contains(path)) return system_error(ENOENT, "remove " + path);
   set_name(path, nullptr);
   return {};
 }
 
 Status FaultEnv::make_directory(const std::string& path) {
-  CKPT_TRY(step(true));
+  std::lock_guard lock(mutex_);
+  CKPT_TRY(step(Call::grows));
   folders_[path];
   return {};
 }
 
 Status FaultEnv::sync_directory(const std::string& path) {
-  CKPT_TRY(step(true));
+  std::lock_guard lock(mutex_);
+  CKPT_TRY(step(Call::grows));
   for (const NameChange& change : folders_[path]) put_name(durable_names_, change.path, change.inode);
   folders_[path].clear();
   return {};
 }
 
 Result<std::vector<std::string>> FaultEnv::list(const std::string& path) {
-  CKPT_TRY(step(false));
+  std::lock_guard lock(mutex_);
+  CKPT_TRY(step(Call::plain));
   if (!folders_.contains(path)) return system_error(ENOENT, "list " + path);
   std::vector<std::string> found;
   for (const auto& [name, inode] : names_) {
@@ -231,7 +249,8 @@ Result<std::vector<std::string>> FaultEnv::list(const std::string& path) {
 }
 
 Result<std::unique_ptr<File>> FaultEnv::lock(const std::string& path) {
-  CKPT_TRY(step(false));
+  std::lock_guard lock(mutex_);
+  CKPT_TRY(step(Call::plain));
   if (!locks_[path].expired()) return make_error(Code::busy, path + " is held by process 0");
   auto token = std::make_shared<int>(0);
   locks_[path] = token;
@@ -240,6 +259,7 @@ Result<std::unique_ptr<File>> FaultEnv::lock(const std::string& path) {
 }
 
 Status FaultEnv::random(std::span<std::uint8_t> out) {
+  std::lock_guard lock(mutex_);
   for (auto& byte : out) byte = static_cast<std::uint8_t>(engine_());
   return {};
 }

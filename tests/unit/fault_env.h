@@ -2,31 +2,46 @@
 //
 // A file system in memory that keeps apart what is durable and what is not, and fails on demand: power cuts that drop or
 // keep any subset of the unsynced writes, tear them at sectors and lose directory entries; ENOSPC, EIO and short writes.
+// Thread-safe; in which order threads come is theirs.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <random>
 
 #include "ckpt/env.h"
 
 namespace ckpt {
 
-enum class Fault { none, power_cut, no_space, io_error, short_write };
+enum class Fault { none, power_cut, no_space, io_error, short_write, failed_sync };
 
 class FaultEnv : public Env {
  public:
   explicit FaultEnv(std::uint64_t seed) : engine_(seed) {}
 
-  // The call with this index (from 0, counted from now) meets the fault. Short writes and ENOSPC wait for a call they can hit.
+  // The call with this index (from 0, counted from now) meets the fault. What cannot hit every call waits for one it can.
   void arm(Fault fault, std::uint64_t call) {
+    std::lock_guard lock(mutex_);
     fault_ = fault;
     fault_call_ = calls_ + call;
     taken_ = false;
   }
-  void disarm() { fault_ = Fault::none; }
-  bool taken() const { return taken_; }
-  std::uint64_t calls() const { return calls_; }
+  void disarm() {
+    std::lock_guard lock(mutex_);
+    fault_ = Fault::none;
+  }
+  bool taken() const {
+    std::lock_guard lock(mutex_);
+    return taken_;
+  }
+  std::uint64_t calls() const {
+    std::lock_guard lock(mutex_);
+    return calls_;
+  }
+  // Called by who syncs a file, when what became of it is decided and before it is told. Set while one thread is there.
+  std::function<void(const Status&)> on_sync;
   // What is left after the power is back. Every open handle is dead.
   void power_cycle();
   // Flips one bit of a file, durably.
@@ -42,7 +57,7 @@ class FaultEnv : public Env {
   Result<std::vector<std::string>> list(const std::string& path) override;
   Result<std::unique_ptr<File>> lock(const std::string& path) override;
   Result<std::uint64_t> free_bytes(const std::string&) override { return std::uint64_t{1} << 40; }
-  std::uint64_t now_ns() override { return 1'000'000'000 + calls_; }
+  std::uint64_t now_ns() override { return 1'000'000'000 + calls(); }
   Status random(std::span<std::uint8_t> out) override;
 
  private:
@@ -70,10 +85,12 @@ class FaultEnv : public Env {
   void tear(Bytes& data, const Change& change);
   void set_name(const std::string& path, std::shared_ptr<Inode> inode);
   static void put_name(Names& names, const std::string& path, const std::shared_ptr<Inode>& inode);
-  // Empty: go on. `fits`: the fault armed can hit this call.
-  Status step(bool can_be_full, bool can_fail = true);
+  enum class Call { plain, grows, syncs };
+  // With mutex_ held. An error: the call meets the fault.
+  Status step(Call call);
   std::uint64_t dice(std::uint64_t sides) { return engine_() % sides; }
 
+  mutable std::mutex mutex_;
   std::mt19937_64 engine_;
   std::uint64_t generation_ = 0;  // of power; handles of another are dead
   std::uint64_t calls_ = 0;
