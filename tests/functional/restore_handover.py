@@ -56,15 +56,29 @@ def wait_state(guest, state):
     return info
 
 
+def huge_page_bans(guest):
+    """How many of the machine's mappings of RAM may not get huge pages."""
+    with open(f"/proc/{guest.process.pid}/smaps", encoding="ascii") as smaps:
+        sizes, bans = 0, 0
+        for line in smaps:
+            if line.startswith("Size:"):
+                sizes = int(line.split()[1])
+            elif line.startswith("VmFlags:") and sizes >= 32 << 10:
+                bans += " nh" in line
+    return bans
+
+
 def check_bytes(directory, ram, **how):
     """A machine that never ran: all of RAM is what it was."""
     with FakeAgent(directory + "/agent.sock", ram) as agent:
         with restored(directory, ["-S"], **how) as guest:
             assert wait_state(guest, "restoring")["blocks"] == len(ram)
             load_devices(guest, directory)
+            assert huge_page_bans(guest)
             agent.fill_all()
             agent.done()
             wait_state(guest, "done")
+            assert not huge_page_bans(guest), "restored memory gets no huge pages"
             there = read_ram(guest)
             # Loading devices writes a few words (the kvmvapic option ROM, for one).
             different = {name: sum(there[name][i:i + 4096] != data[i:i + 4096]

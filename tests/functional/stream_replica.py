@@ -149,6 +149,39 @@ def disk_requests():
         case.check_replica()
 
 
+def discards_reach_the_image():
+    """What the guest discards is unmapped as without capture, and zero in the next epoch; ignored where it was."""
+    kept, thin = image("kept", "raw", "32M"), image("thin", "raw", "32M")
+    extra = []
+    for name, path, mode in (("kept", kept, "ignore"), ("thin", thin, "unmap")):
+        extra += ["-blockdev", f"driver=raw,node-name=n{name},discard={mode},file.driver=file,file.filename={path},"
+                               f"file.discard={mode}", "-device", f"virtio-blk-pci,drive=n{name},id={name}"]
+    with Case(memory_mib=MIB, extra=extra) as case:
+        case.images.update({"kept": kept, "thin": thin})
+        for name in ("kept", "thin"):
+            case.qemu_io(f"{name}/virtio-backend", "write -P 7 0 16M")
+        case.check_replica()
+        before = os.stat(thin).st_blocks
+        for name in ("kept", "thin"):
+            case.qemu_io(f"{name}/virtio-backend", "discard 1M 15M")
+        assert case.info()["remaining-bytes"] == 0, "discards left something to be copied"
+        figures = case.check_replica()
+        assert os.stat(thin).st_blocks <= before - (14 << 11), (before, os.stat(thin).st_blocks)
+        assert figures["disk_bytes"] == 15 << 20 and figures["bytes"] < 4 << 20, figures
+
+
+def clocks():
+    """Pauses cost the guest no time: its clock keeps up with the host's however many there are."""
+    with Case(memory_mib=MIB) as case:
+        case.guest.cmd("load 24 1000 0")
+        case.epochs(2, 0)
+        ends = [case.peer.take() for _ in range(60)]
+        behind = [end["wall_ns"] - end["vm_ns"] for end in ends]
+        lost_us, paused_us = (behind[-1] - behind[0]) // 1000, sum(end["pause_us"] for end in ends[:-1])
+        assert lost_us < paused_us / 4, (lost_us, paused_us)
+        return f"{lost_us} us lost in pauses of {paused_us} us"
+
+
 def pflash_and_more():
     """pflash, a second serial bus of devices, a disk on AHCI and one on virtio-scsi."""
     firmware = image("firmware", "raw", "256K")
@@ -203,7 +236,7 @@ def memory_untouched():
 if __name__ == "__main__":
     try:
         sys.exit(run([machine_q35, machine_pc, machine_eight, memory_memfd, memory_file, memory_huge,
-                      memory_untouched, disk_formats, disk_requests, pflash_and_more, iothread_progress,
+                      memory_untouched, disk_formats, disk_requests, discards_reach_the_image, clocks, pflash_and_more, iothread_progress,
                       under_kvm]))
     finally:
         for name in temporary:
