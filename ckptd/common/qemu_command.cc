@@ -81,7 +81,11 @@ bool takes_value(const std::string& option) {
   return !flags.contains(option);
 }
 
-bool is_filter(const std::string& driver) { return std::find(filters.begin(), filters.end(), driver) != filters.end(); }
+ckpt::Status check_driver(const QemuDisk& disk) {
+  if (std::find(filters.begin(), filters.end(), disk.format) == filters.end()) return {};
+  return make_error(Code::refused, "disk '" + disk.name + "' goes through '" + disk.format +
+                                       "', which ckptctl cannot rebuild at a restore: attach its image directly");
+}
 
 }  // namespace
 
@@ -159,9 +163,7 @@ ckpt::Status QemuCommand::find_drives() {
     disk.name = *options.get("id");
     disk.file = file.value_or("");
     disk.format = options.get("format").value_or(options.get("driver").value_or(""));
-    if (is_filter(disk.format))
-      return make_error(Code::refused, "disk '" + disk.name + "' goes through '" + disk.format +
-                                           "', which ckptctl cannot rebuild at a restore: attach its image directly");
+    CKPT_TRY(check_driver(disk));
     disk.read_only = options.is_on("readonly") || options.is_on("read-only") || options.get("media") == "cdrom";
     disks_.push_back(disk);
     places_.push_back({i, false});
@@ -200,9 +202,7 @@ ckpt::Status QemuCommand::add_block_device(const std::string& node, const std::s
   QemuDisk disk;
   disk.name = name;
   disk.format = options.implied();
-  if (is_filter(disk.format))
-    return make_error(Code::refused, "disk '" + name + "' goes through '" + disk.format +
-                                         "', which ckptctl cannot rebuild at a restore: attach its image directly");
+  CKPT_TRY(check_driver(disk));
   disk.read_only = options.is_on("read-only");
   auto file = options.get("file.filename");
   if (!file) file = options.get("filename");

@@ -12,11 +12,10 @@ namespace {
 
 constexpr int qmp_limit_ms = 5'000;
 
-std::string job_name(const RestoredDisk& disk) {
-  return "ckpt-stream-" + std::to_string(std::hash<std::string>{}(disk.name));
-}
+// A disk's name may hold what a job's may not; its place in the restore's list stays.
+std::string job_name(std::size_t disk) { return "ckpt-stream-" + std::to_string(disk); }
 
-bool has_job(const Json& jobs, const RestoredDisk& disk) {
+bool has_job(const Json& jobs, std::size_t disk) {
   for (const Json& job : jobs)
     if (text_of(job, "device") == job_name(disk)) return true;
   return false;
@@ -38,16 +37,17 @@ ckpt::Result<std::vector<RestoredDisk>> start_block_streams(const RestoreState& 
   CKPT_ASSIGN(Json jobs, qmp.execute("query-block-jobs"));
   CKPT_ASSIGN(Json nodes, query_nodes(qmp));
   auto disks = state.disks;
-  for (auto& disk : disks) {
-    if (disk.local || has_job(jobs, disk)) continue;
+  for (std::size_t i = 0; i < disks.size(); ++i) {
+    auto& disk = disks[i];
+    if (disk.local || has_job(jobs, i)) continue;
     Json node = find_overlay(nodes, disk.overlay);
     if (node.is_null()) return make_error(Code::not_found, "QEMU has no block node of " + disk.overlay);
     disk.node = text_of(node, "node-name");
     // The disks share the bandwidth that was allowed; memory has all of its own by now.
     auto started = qmp.execute(
         "block-stream",
-        {{"job-id", job_name(disk)}, {"device", disk.node}, {"speed", state.bandwidth_bytes_s / state.disks.size()}});
-    if (!started.ok()) return make_error(started.error().code, "disk " + disk.name + ": " + started.error().context);
+        {{"job-id", job_name(i)}, {"device", disk.node}, {"speed", state.bandwidth_bytes_s / state.disks.size()}});
+    if (!started.ok()) return make_error(started.error().code, "disk " + disk.name + ": " + started.error().message());
     disk.streaming = true;
   }
   return disks;
@@ -58,8 +58,9 @@ ckpt::Result<std::vector<RestoredDisk>> check_block_streams(const RestoreState& 
   CKPT_ASSIGN(Json jobs, qmp.execute("query-block-jobs"));
   CKPT_ASSIGN(Json nodes, query_nodes(qmp));
   auto disks = state.disks;
-  for (auto& disk : disks) {
-    if (disk.local || has_job(jobs, disk)) continue;
+  for (std::size_t i = 0; i < disks.size(); ++i) {
+    auto& disk = disks[i];
+    if (disk.local || has_job(jobs, i)) continue;
     Json node = find_overlay(nodes, disk.overlay);
     if (!node.is_null() && !text_of(node, "backing_file").empty())
       return make_error(Code::cancelled, "disk " + disk.name + ": its stream job has ended early and is started again");
