@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "common/control_client.h"
 
+#include <cerrno>
+
 #include "common/unix_socket.h"
 
 namespace ckptd {
@@ -16,6 +18,7 @@ constexpr std::size_t answer_limit_bytes = 64 << 20;
 
 ckpt::Result<ControlClient> ControlClient::connect(const std::string& socket_path) {
   auto fd = connect_unix(socket_path);
+  if (!fd.ok() && fd.error().sys_errno != ENOENT && fd.error().sys_errno != ECONNREFUSED) return fd.error();
   if (!fd.ok())
     return make_error(fd.error().code, "ckptd is not running at " + socket_path +
                                            ": start it with 'ckptd --store DIR', or name its place with --run-dir");
@@ -32,7 +35,7 @@ ckpt::Result<Json> ControlClient::request(const Json& request, const std::functi
       return make_error(Code::unavailable, "ckptd has closed the connection: was it stopped? See its log");
     CKPT_ASSIGN(Json parsed, parse_object(**line, answer_limit_bytes));
     CKPT_ASSIGN(Json answer, check_answer(std::move(parsed)));
-    if (!answer.value("more", false)) return answer;
+    if (member_of(answer, "more") != Json(true)) return answer;
     if (more && !more(answer)) return make_error(Code::cancelled, "stopped");
   }
 }

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "common/fd.h"
+#include "common/write_file.h"
 
 namespace ckptd {
 
@@ -120,7 +121,7 @@ Json error_answer(const ckpt::Error& error) {
           {"error",
            {{"code", std::string(ckpt::code_name(error.code))},
             {"number", static_cast<int>(error.code)},
-            {"message", error.context}}}};
+            {"message", error.message()}}}};
 }
 
 ckpt::Result<Json> check_answer(Json answer) {
@@ -148,22 +149,13 @@ ckpt::Result<Json> read_json_file(const std::string& path) {
   }
   text.resize(length);
   auto json = parse_object(text);
-  if (!json.ok()) return make_error(json.error().code, path + ": " + json.error().context);
+  if (!json.ok()) return make_error(json.error().code, path + ": " + json.error().message());
   return json;
 }
 
 ckpt::Status write_json_file(const std::string& path, const Json& json, bool durable) {
   std::string temporary = path + ".new";
-  std::string text = dump_pretty(json) + "\n";
-  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!fd) return ckpt::system_error(errno, temporary);
-  for (std::size_t done = 0; done < text.size();) {
-    ssize_t put = ::write(fd.get(), text.data() + done, text.size() - done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return ckpt::system_error(errno, temporary);
-    done += static_cast<std::size_t>(put);
-  }
-  if (durable && ::fsync(fd.get()) != 0) return ckpt::system_error(errno, temporary);
+  CKPT_TRY(write_file(temporary, dump_pretty(json) + "\n", durable));
   if (::rename(temporary.c_str(), path.c_str()) != 0) return ckpt::system_error(errno, path);
   if (durable) {
     Fd directory(::open(path.substr(0, path.rfind('/')).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -21,6 +21,8 @@ struct RunDir {
   std::string pid_file(const std::string& machine) const { return path + "/" + machine + ".pid"; }
   std::string restores() const { return path + "/restore"; }
   std::string restore(const std::string& machine) const { return restores() + "/" + machine; }
+  // What QEMU loads; a copy that may be large, in memory: gone as soon as it is loaded.
+  std::string device_state(const std::string& machine) const { return restore(machine) + "/device-state"; }
 };
 
 // ok when the directory is there; made with mode 0700, its parents too, otherwise.

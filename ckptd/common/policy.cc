@@ -73,6 +73,9 @@ ckpt::Result<Json> parse_retention(const std::string& text) {
       CKPT_ASSIGN(every_ms, parse_duration_ms(part.substr(0, colon)));
     }
     CKPT_ASSIGN(auto for_ms, parse_duration_ms(part.substr(colon + 1)));
+    if (every_ms % 1000 != 0 || for_ms % 1000 != 0)
+      return make_error(Code::invalid,
+                        "retention rule '" + part + "' has a part of a second: rules count whole seconds");
     rules.push_back({{"every_s", every_ms / 1000}, {"for_s", for_ms / 1000}});
   }
   return rules;

@@ -13,6 +13,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "common/write_file.h"
 
 namespace ckptd {
 
@@ -122,7 +123,7 @@ ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, con
     else
       error = value;
   }
-  if (error != 0) return ckpt::system_error(error, "cannot start " + argv[0] + ": " + std::strerror(error));
+  if (error != 0) return ckpt::system_error(error, "cannot start " + argv[0]);
   if (child == 0) return make_error(Code::io, "cannot start " + argv[0]);
   return process_id(child);
 }
@@ -169,11 +170,7 @@ ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, std::
 }
 
 ckpt::Status write_pid_file(const std::string& path, const ProcessId& process) {
-  Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-  std::string text = std::to_string(process.pid) + " " + std::to_string(process.start_time) + "\n";
-  if (!fd || ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
-    return ckpt::system_error(errno, path);
-  return {};
+  return write_file(path, std::to_string(process.pid) + " " + std::to_string(process.start_time) + "\n");
 }
 
 ProcessId read_pid_file(const std::string& path) {

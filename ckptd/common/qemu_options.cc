@@ -57,7 +57,7 @@ ckpt::Result<QemuOptions> QemuOptions::parse(std::string_view text) {
     auto json = parse_object(text);
     if (!json.ok())
       return ckpt::make_error(json.error().code,
-                              "QEMU option " + std::string(text.substr(0, 120)) + ": " + json.error().context);
+                              "QEMU option " + std::string(text.substr(0, 120)) + ": " + json.error().message());
     options.json_ = true;
     CKPT_TRY(options.flatten("", std::string(text)));
     return options;

@@ -113,7 +113,7 @@ ckpt::Result<RestoreState> restore_from_json(const Json& json) {
 ckpt::Result<RestoreState> load_restore(const std::string& directory) {
   CKPT_ASSIGN(Json json, read_json_file(directory + "/state.json"));
   auto state = restore_from_json(json);
-  if (!state.ok()) return make_error(state.error().code, directory + "/state.json: " + state.error().context);
+  if (!state.ok()) return make_error(state.error().code, directory + "/state.json: " + state.error().message());
   if (directory.substr(directory.rfind('/') + 1) != state->name)
     return make_error(Code::invalid, directory + "/state.json names another machine: " + state->name);
   return state;

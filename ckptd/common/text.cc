@@ -135,6 +135,17 @@ std::string hex(const std::array<std::uint8_t, 16>& bytes) {
   return text;
 }
 
+std::string uuid_text(const std::string& digits) {
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i == 8 || i == 12 || i == 16 || i == 20) text += '-';
+    text += digits[i];
+  }
+  return text;
+}
+
+std::string uuid_text(const std::array<std::uint8_t, 16>& uuid) { return uuid_text(hex(uuid)); }
+
 std::vector<std::string> split(std::string_view text, char separator) {
   std::vector<std::string> parts(1);
   for (char c : text) {

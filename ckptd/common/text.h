@@ -26,6 +26,8 @@ std::string format_mib(std::uint64_t bytes);   // "3.4", always MiB
 ckpt::Result<std::uint64_t> parse_time_ns(std::string_view text);
 std::string format_time(std::uint64_t wall_clock_ns);  // local, milliseconds
 
+std::string uuid_text(const std::string& digits);                 // of 32 digits
+std::string uuid_text(const std::array<std::uint8_t, 16>& uuid);  // 8-4-4-4-12 hexadecimal digits
 std::string hex(const std::array<std::uint8_t, 16>& bytes);
 std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, const std::string& separator);

@@ -31,7 +31,7 @@ ckpt::Result<Fd> connect_unix(const std::string& path) {
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return ckpt::system_error(errno, "socket");
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
-    return ckpt::make_error(Code::unavailable, "nobody answers at " + path + " (" + std::strerror(errno) + ")");
+    return ckpt::Error{Code::unavailable, errno, "nobody answers at " + path};
   return fd;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // Commands that change checkpoints, or how a machine is protected.
+#include <chrono>
+#include <future>
 #include <iostream>
 
 #include "common/policy.h"
@@ -32,6 +34,32 @@ std::string spoken(const ckpt::Result<Json>& answer) {
   return text_of(checkpoint, "machine") + "@" + std::to_string(number_of(checkpoint, "number"));
 }
 
+// What ckptd says of the machine now; null when it does not know it.
+Json machine_now(const Context& context, const std::string& machine) {
+  auto answer = context.request({{"verb", "status"}, {"machine", machine}});
+  const Json machines = answer.ok() ? member_of(*answer, "machines") : Json();
+  return machines.is_array() && !machines.empty() ? machines[0] : Json();
+}
+
+std::string waiting_text(const Context& context, const std::string& machine) {
+  Json now = machine_now(context, machine);
+  std::string state = text_of(now, "state"), reason = text_of(now, "reason");
+  return "waiting for a checkpoint of " + machine + (state.empty() ? "" : ", which is " + state) +
+         (reason.empty() ? "" : ": " + reason);
+}
+
+// QEMU has refused: the machine is as it was.
+ckpt::Error undo_protect(const Context& context, const std::string& machine, bool protected_before,
+                         const ckpt::Error& error) {
+  std::string end = "; '" + machine + "' was protected before and still is: it waits for its QEMU";
+  if (!protected_before) {
+    auto undone = context.request({{"verb", "unprotect"}, {"machine", machine}});
+    end = undone.ok() ? "; '" + machine + "' is not protected"
+                      : "; and '" + machine + "' stays protected: " + undone.error().message();
+  }
+  return make_error(error.code, error.message() + end);
+}
+
 ckpt::Status need_point(const Target& target) {
   if (target.point.empty())
     return make_error(Code::invalid, "which checkpoint? Write " + target.machine + "@POINT, for example " +
@@ -53,9 +81,15 @@ ckpt::Result<Json> policy_of(const PolicyOptions& options) {
 }
 
 ckpt::Status take_checkpoint(const Context& context, const std::string& machine, const std::string& name,
-                             std::uint64_t timeout_s) {
-  auto answer =
-      context.request({{"verb", "checkpoint"}, {"machine", machine}, {"name", name}, {"timeout_s", timeout_s}});
+                             const std::string& timeout) {
+  CKPT_ASSIGN(std::uint64_t timeout_ms, parse_duration_ms(timeout));
+  Json request = {
+      {"verb", "checkpoint"}, {"machine", machine}, {"name", name}, {"timeout_s", (timeout_ms + 999) / 1000}};
+  auto waiting = std::async(std::launch::async, [&] { return context.request(request); });
+  SlowProgress progress;
+  while (waiting.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
+    progress.show([&] { return waiting_text(context, machine); });
+  auto answer = waiting.get();
   return say(context, answer, spoken(answer) + (name.empty() ? "" : " (" + name + ")") + " is durable");
 }
 
@@ -88,12 +122,18 @@ ckpt::Status forget_machine(const Context& context, const std::string& machine) 
 ckpt::Status protect_machine(const Context& context, const std::string& machine, const PolicyOptions& options,
                              const std::string& qmp) {
   CKPT_ASSIGN(Json policy, policy_of(options));
+  // Whatever can go wrong before ckptd knows of the machine does so.
+  std::optional<Qmp> connection;
+  if (!qmp.empty()) {
+    CKPT_ASSIGN(connection, Qmp::connect(qmp, qmp_limit_ms));
+  }
+  std::string state_before = text_of(machine_now(context, machine), "state", "not protected");
   CKPT_ASSIGN(Json answer, context.request({{"verb", "protect"}, {"machine", machine}, {"policy", policy}}));
   std::string socket = text_of(answer, "socket");
-  if (!qmp.empty()) {
-    CKPT_ASSIGN(Qmp connection, Qmp::connect(qmp, qmp_limit_ms));
-    CKPT_ASSIGN(Json added, connection.execute("object-add",
-                                               {{"qom-type", "checkpoint-stream"}, {"id", "ckpt0"}, {"path", socket}}));
+  if (connection) {
+    auto added =
+        connection->execute("object-add", {{"qom-type", "checkpoint-stream"}, {"id", "ckpt0"}, {"path", socket}});
+    if (!added.ok()) return undo_protect(context, machine, state_before != "not protected", added.error());
   }
   return say(context, answer,
              qmp.empty()
@@ -106,9 +146,8 @@ ckpt::Status unprotect_machine(const Context& context, const std::string& machin
              machine + " is no longer protected; its checkpoints stay");
 }
 
-ckpt::Status set_machine(const Context& context, const std::string& machine,
+ckpt::Status set_machine(const Context& context, const std::string& machine, PolicyOptions options,
                          const std::vector<std::string>& assignments) {
-  PolicyOptions options;
   for (const auto& assignment : assignments) {
     auto equals = assignment.find('=');
     std::string key = assignment.substr(0, equals),
@@ -121,8 +160,13 @@ ckpt::Status set_machine(const Context& context, const std::string& machine,
       return make_error(Code::invalid, "'" + assignment + "' cannot be set: write interval=TIME or retention=RULES");
   }
   CKPT_ASSIGN(Json policy, policy_of(options));
+  if (policy.empty())
+    return make_error(Code::invalid, "nothing to set: write --interval TIME, --retention RULES or both");
   auto answer = context.request({{"verb", "set"}, {"machine", machine}, {"policy", policy}});
-  return say(context, answer, machine + ": " + join(assignments, ", "));
+  std::vector<std::string> said;
+  if (!options.interval.empty()) said.push_back("interval " + options.interval);
+  if (!options.retention.empty()) said.push_back("retention " + options.retention);
+  return say(context, answer, machine + ": " + join(said, ", "));
 }
 
 ckpt::Status finish_restore(const Context& context, const std::string& machine) {

@@ -16,6 +16,11 @@ ckpt::Status show_watch(const Context& context, const std::string& machine, std:
 ckpt::Status show_list(const Context& context, const std::string& machine);
 ckpt::Status show_checkpoint(const Context& context, const Target& target);
 ckpt::Status show_restores(const Context& context, const std::string& machine);
+std::string restore_line(const Json& restore);  // for people
+// Waits until no restore is under way, all or one machine's: `restores` as they are then.
+ckpt::Result<Json> await_restores(const Context& context, const std::string& machine);
+// An error when it failed, or its QEMU has ended.
+ckpt::Status restore_succeeded(const Json& restore);
 // Follows restores until none is under way; one of `machine` must have succeeded when it is named.
 ckpt::Status follow_restores(const Context& context, const std::string& machine);
 ckpt::Status run_verify(const Context& context, const Target& target);
@@ -25,7 +30,7 @@ struct PolicyOptions {
   std::string retention;
 };
 ckpt::Status take_checkpoint(const Context& context, const std::string& machine, const std::string& name,
-                             std::uint64_t timeout_s);
+                             const std::string& timeout);
 ckpt::Status name_checkpoint(const Context& context, const Target& target, const std::string& name);
 ckpt::Status pin_checkpoint(const Context& context, const Target& target, const std::string& holder, bool pinned);
 ckpt::Status remove_checkpoint(const Context& context, const Target& target);
@@ -33,7 +38,7 @@ ckpt::Status forget_machine(const Context& context, const std::string& machine);
 ckpt::Status protect_machine(const Context& context, const std::string& machine, const PolicyOptions& policy,
                              const std::string& qmp);
 ckpt::Status unprotect_machine(const Context& context, const std::string& machine);
-ckpt::Status set_machine(const Context& context, const std::string& machine,
+ckpt::Status set_machine(const Context& context, const std::string& machine, PolicyOptions options,
                          const std::vector<std::string>& assignments);
 ckpt::Status finish_restore(const Context& context, const std::string& machine);
 ckpt::Result<Json> policy_of(const PolicyOptions& options);

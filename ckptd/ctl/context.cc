@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <iostream>
 
+#include "common/clock.h"
+
 namespace ckptd {
 
 namespace {
@@ -16,6 +18,7 @@ std::size_t width(const std::string& text) {
 }
 
 bool progress_shown = false;
+constexpr std::int64_t progress_interval_ms = 1000;
 
 }  // namespace
 
@@ -24,10 +27,12 @@ ckpt::Result<Json> Context::request(const Json& request, const std::function<boo
   return client.request(request, more);
 }
 
-void Context::print_json(Json answer) const {
+void Context::print_json(Json answer, const ckpt::Status& status) const {
   answer.erase("ok");
   answer.erase("more");
-  std::cout << dump_pretty(answer) << "\n";
+  if (!status.ok()) answer.update(error_answer(status.error()));
+  std::cout << dump_pretty(answer) << "\n" << std::flush;
+  json_printed = true;
 }
 
 Target parse_target(const std::string& text) {
@@ -64,6 +69,14 @@ void show_progress(const std::string& line) {
 void end_progress() {
   if (progress_shown) std::cerr << "\n";
   progress_shown = false;
+}
+
+SlowProgress::SlowProgress() : next_ms_(monotonic_ms() + progress_interval_ms) {}
+
+void SlowProgress::show(const std::function<std::string()>& line) {
+  if (monotonic_ms() < next_ms_) return;
+  next_ms_ = monotonic_ms() + progress_interval_ms;
+  show_progress(line());
 }
 
 }  // namespace ckptd

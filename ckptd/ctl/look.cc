@@ -52,20 +52,6 @@ std::string service_text(const Json& restore) {
   return levels.empty() ? "" : ", SL " + join(levels, ", ");
 }
 
-std::string restore_line(const Json& restore) {
-  const Json agent = restore.value("agent", Json::object());
-  std::string line = text_of(restore, "name") + " from " + text_of(restore, "source") + ": " +
-                     text_of(restore, "phase") + " (" + text_of(restore, "mode") + ")";
-  if (auto total = number_of(agent, "pages_total"); total > 0)
-    line += ", memory " + std::to_string(number_of(agent, "pages_present") * 100 / total) + " %";
-  line += ", guest ran after " + duration_or_dash(restore, "running_ms") + ", TTR " +
-          duration_or_dash(restore, "ttr_ms") + ", BTN " + duration_or_dash(restore, "btn_ms") + service_text(restore);
-  if (auto restarts = number_of(restore, "agent_restarts"))
-    line += ", agent replaced " + std::to_string(restarts) + " x";
-  if (auto reason = text_of(restore, "reason"); !reason.empty()) line += ": " + reason;
-  return line;
-}
-
 std::string overview_text(const Json& answer) {
   std::vector<std::vector<std::string>> rows = {
       {"MACHINE", "STATE", "EPOCH", "RPO", "INTERVAL", "PAUSE p50/p99 ms", "DIRTY MiB", "STORED MiB", "POINTS"}};
@@ -84,11 +70,14 @@ std::string overview_text(const Json& answer) {
     if (auto reason = text_of(machine, "reason"); !reason.empty())
       reasons += text_of(machine, "name") + ": " + reason + "\n";
   }
-  const Json store = answer.value("store", Json::object());
+  const Json store = member_of(answer, "store");
   std::string text = format_table(rows) + reasons;
   text += "store " + text_of(store, "path") + ": " + std::to_string(number_of(store, "checkpoints")) + " points, " +
           format_size(number_of(store, "stored_bytes")) + ", " + format_size(number_of(store, "free_bytes")) + " free" +
-          (store.value("damaged", Json(false)) == Json(true) ? ", DAMAGED: read-only" : "") + "\n";
+          (member_of(store, "damaged") == Json(true) ? ", DAMAGED: read-only" : "") + "\n";
+  for (const Json& damage : array_of(store, "damage"))
+    text += "store: " + text_of(damage, "place") + " is damaged (" + text_of(damage, "reason") +
+            "): 'ckptctl verify' names the checkpoints to remove; older garbage is kept until then\n";
   for (const Json& restore : array_of(answer, "restores")) text += "restore " + restore_line(restore) + "\n";
   return text;
 }
@@ -101,6 +90,20 @@ bool restore_over(const Json& restore) {
 
 }  // namespace
 
+std::string restore_line(const Json& restore) {
+  const Json agent = member_of(restore, "agent");
+  std::string line = text_of(restore, "name") + " from " + text_of(restore, "source") + ": " +
+                     text_of(restore, "phase") + " (" + text_of(restore, "mode") + ")";
+  if (auto total = number_of(agent, "pages_total"); total > 0)
+    line += ", memory " + std::to_string(number_of(agent, "pages_present") * 100 / total) + " %";
+  line += ", guest ran after " + duration_or_dash(restore, "running_ms") + ", TTR " +
+          duration_or_dash(restore, "ttr_ms") + ", BTN " + duration_or_dash(restore, "btn_ms") + service_text(restore);
+  if (auto restarts = number_of(restore, "agent_restarts"))
+    line += ", agent replaced " + std::to_string(restarts) + " x";
+  if (auto reason = text_of(restore, "reason"); !reason.empty()) line += ": " + reason;
+  return line;
+}
+
 ckpt::Status show_status(const Context& context, const std::string& machine) {
   CKPT_ASSIGN(Json answer, context.request({{"verb", "status"}, {"machine", machine}}));
   if (context.json)
@@ -112,7 +115,9 @@ ckpt::Status show_status(const Context& context, const std::string& machine) {
 
 ckpt::Status show_watch(const Context& context, const std::string& machine, std::uint64_t count) {
   bool terminal = ::isatty(1);
-  auto show = [&](const Json& answer) {
+  auto show = [&](Json answer) {
+    answer.erase("ok");
+    answer.erase("more");
     if (context.json)
       std::cout << dump(answer) << "\n";
     else
@@ -161,9 +166,9 @@ ckpt::Status show_checkpoint(const Context& context, const Target& target) {
     context.print_json(answer);
     return {};
   }
-  const Json checkpoint = answer.value("checkpoint", Json::object());
-  const Json epoch = answer.value("epoch", Json::object());
-  const Json config = answer.value("config", Json::object());
+  const Json checkpoint = member_of(answer, "checkpoint");
+  const Json epoch = member_of(answer, "epoch");
+  const Json config = member_of(answer, "config");
   std::cout << text_of(checkpoint, "machine") << "@" << number_of(checkpoint, "number") << "\n"
             << "  time          " << format_time(number_of(checkpoint, "wall_clock_ns")) << "\n"
             << "  parent        " << text_of(checkpoint, "parent", "none") << "\n"
@@ -194,40 +199,45 @@ ckpt::Status show_restores(const Context& context, const std::string& machine) {
   return {};
 }
 
-ckpt::Status follow_restores(const Context& context, const std::string& machine) {
-  for (;;) {
+ckpt::Result<Json> await_restores(const Context& context, const std::string& machine) {
+  for (;; std::this_thread::sleep_for(std::chrono::seconds(1))) {
     CKPT_ASSIGN(Json answer, context.request({{"verb", "restores"}, {"machine", machine}}));
     const Json& restores = array_of(answer, "restores");
     if (restores.empty() && !machine.empty())
       return make_error(Code::not_found, "no restore onto '" + machine + "' is known: see 'ckptctl restores'");
-    bool over = true;
-    std::vector<std::string> lines;
-    for (const Json& restore : restores) {
-      over = over && restore_over(restore);
-      if (!restore_over(restore)) lines.push_back(restore_line(restore));
+    std::vector<std::string> under_way;
+    for (const Json& restore : restores)
+      if (!restore_over(restore)) under_way.push_back(restore_line(restore));
+    if (under_way.empty()) {
+      end_progress();
+      return answer;
     }
-    if (!over) {
-      show_progress(join(lines, "; "));
-      std::this_thread::sleep_for(std::chrono::seconds(1));
-      continue;
-    }
-    end_progress();
-    if (context.json)
-      context.print_json(answer);
-    else
-      for (const Json& restore : restores) std::cout << restore_line(restore) << "\n";
-    std::string phase = restores.empty() ? "" : text_of(restores[0], "phase");
-    if (!machine.empty() && (phase == "failed" || phase == "ended"))
-      return make_error(Code::unavailable,
-                        "the restore onto '" + machine + "' " + phase + ": " + text_of(restores[0], "reason"));
-    return {};
+    show_progress(join(under_way, "; "));
   }
+}
+
+ckpt::Status restore_succeeded(const Json& restore) {
+  std::string phase = text_of(restore, "phase");
+  if (phase != "failed" && phase != "ended") return {};
+  return make_error(Code::unavailable, "the restore onto '" + text_of(restore, "name") + "' " + phase + ": " +
+                                           text_of(restore, "reason", "QEMU has ended"));
+}
+
+ckpt::Status follow_restores(const Context& context, const std::string& machine) {
+  CKPT_ASSIGN(Json answer, await_restores(context, machine));
+  const Json& restores = array_of(answer, "restores");
+  ckpt::Status status = machine.empty() ? ckpt::Status() : restore_succeeded(restores[0]);
+  if (context.json)
+    context.print_json(answer, status);
+  else
+    for (const Json& restore : restores) std::cout << restore_line(restore) << "\n";
+  return status;
 }
 
 ckpt::Status run_verify(const Context& context, const Target& target) {
   auto begun_ms = monotonic_ms();
   auto progress = [&](const Json& answer) {
-    const Json state = answer.value("progress", Json::object());
+    const Json state = member_of(answer, "progress");
     auto total = number_of(state, "total_bytes");
     if (total > 0 && monotonic_ms() - begun_ms > 1000)
       show_progress("verifying: " + std::to_string(number_of(state, "done_bytes") * 100 / total) + " % of " +
@@ -238,21 +248,24 @@ ckpt::Status run_verify(const Context& context, const Target& target) {
   end_progress();
   if (!checked.ok()) return checked.error();
   const Json& damage = array_of(*checked, "damage");
-  if (context.json) context.print_json(*checked);
+  ckpt::Status status;
+  if (!damage.empty())
+    status = make_error(Code::corrupt, std::to_string(damage.size()) +
+                                           " damaged places: do not restore the checkpoints that reach them");
+  if (context.json) {
+    context.print_json(*checked, status);
+    return status;
+  }
   for (const Json& item : damage) {
     std::vector<std::string> reached;
     for (const Json& id : array_of(item, "checkpoints"))
       if (id.is_string()) reached.push_back(id.get<std::string>());
-    if (!context.json)
-      std::cout << text_of(item, "place") << ": " << text_of(item, "reason") << " (reached by " << join(reached, ", ")
-                << ")\n";
+    std::cout << text_of(item, "place") << ": " << text_of(item, "reason") << " (reached by " << join(reached, ", ")
+              << ")\n";
   }
-  if (!damage.empty())
-    return make_error(Code::corrupt, std::to_string(damage.size()) +
-                                         " damaged places: do not restore the checkpoints that reach them");
-  if (!context.json)
+  if (status.ok())
     std::cout << number_of(*checked, "checkpoints") << " checkpoints verified: every byte is what was written\n";
-  return {};
+  return status;
 }
 
 }  // namespace ckptd

@@ -21,7 +21,8 @@ struct Arguments {
   std::vector<std::string> assignments, qemu_argv;
   PolicyOptions policy;
   RestoreOptions restore;
-  std::uint64_t count = 0, timeout_s = 60;
+  std::string timeout = "60s";
+  std::uint64_t count = 0;
   std::function<ckpt::Status()> chosen;
 };
 
@@ -78,12 +79,10 @@ void add_looking(CLI::App& app, Arguments& a) {
 
 void add_changing(CLI::App& app, Arguments& a) {
   auto* checkpoint = add_command(app, a, "checkpoint", "Take a checkpoint now and wait until it is durable",
-                                 [&a] { return take_checkpoint(a.context, a.machine, a.name, a.timeout_s); });
+                                 [&a] { return take_checkpoint(a.context, a.machine, a.name, a.timeout); });
   add_machine(checkpoint, a)->required();
   checkpoint->add_option("--name", a.name, "Name it; a named checkpoint is kept for ever")->type_name("POINT");
-  checkpoint->add_option("--timeout", a.timeout_s, "Give up after so long")
-      ->type_name("SECONDS")
-      ->capture_default_str();
+  checkpoint->add_option("--timeout", a.timeout, "Give up after so long")->type_name("TIME")->capture_default_str();
   auto* name = add_command(app, a, "name", "Name a checkpoint, or take its name away",
                            [&a] { return name_checkpoint(a.context, parse_target(a.target), a.name); });
   add_target(name, a)->required();
@@ -116,9 +115,10 @@ void add_protecting(CLI::App& app, Arguments& a) {
               a)
       ->required();
   auto* set = add_command(app, a, "set", "Change interval or retention",
-                          [&a] { return set_machine(a.context, a.machine, a.assignments); });
+                          [&a] { return set_machine(a.context, a.machine, a.policy, a.assignments); });
   add_machine(set, a)->required();
-  set->add_option("KEY=VALUE", a.assignments, "interval=TIME, retention=RULES")->required();
+  set->add_option("KEY=VALUE", a.assignments, "The same as --interval and --retention: interval=TIME, retention=RULES");
+  add_policy(set, a);
   auto* run =
       add_command(app, a, "run", "Start QEMU as a protected machine: run NAME [OPTIONS] -- qemu-system-x86_64 ARGS...",
                   [&a] { return run_machine(a.context, a.machine, a.policy, a.qemu_argv); });
@@ -171,7 +171,7 @@ void add_restoring(CLI::App& app, Arguments& a) {
 }
 
 int fail(const Context& context, const ckpt::Error& error) {
-  if (context.json) std::cout << dump(error_answer(error)) << "\n";
+  if (context.json && !context.json_printed) context.print_json(Json::object(), error);
   std::cerr << "ckptctl: " << error.message() << "\n";
   return static_cast<int>(error.code);
 }

@@ -51,16 +51,19 @@ ckpt::Status Restore::run() {
   CKPT_TRY(begin());
   auto built = build();
   if (!built.ok() && state_.phase != "running") {
-    give_up(built.error().context);
+    give_up(built.error().message());
     return built;
   }
-  if (built.ok() || !context_.json) CKPT_TRY(report());
-  return built;
+  return report(built);
 }
 
 void Restore::mark(const std::string& phase) { phases_.push_back({phase, monotonic_ms() - begun_ms_}); }
 
 ckpt::Status Restore::begin() {
+  if (options_.wait && options_.mode == "lazy")
+    return make_error(Code::invalid,
+                      "--wait does not end with --mode lazy, which fetches only what the guest touches: leave one out; "
+                      "'ckptctl finish NAME' fetches the rest later");
   for (const auto& text : options_.probes)
     if (auto probe = parse_probe(text); !probe.ok()) return probe.error();
   CKPT_ASSIGN(state_.probe_timeout_ms, parse_duration_ms(options_.probe_timeout));
@@ -115,7 +118,7 @@ ckpt::Status Restore::build() {
 }
 
 ckpt::Status Restore::read_command() {
-  const Json config = begun_.value("config", Json::object());
+  const Json config = member_of(begun_, "config");
   std::vector<std::string> argv = options_.qemu_argv;
   if (argv.empty()) {
     CKPT_ASSIGN(argv, string_array(config, "argv"));
@@ -205,6 +208,7 @@ ckpt::Error Restore::died(const std::string& what) const {
 
 ckpt::Status Restore::connect_qemu() {
   std::int64_t deadline_ms = monotonic_ms() + start_limit_ms;
+  SlowProgress progress;
   for (;;) {
     if (!alive(state_.qemu)) return died("QEMU ended before the machine was there");
     auto connected = Qmp::connect(state_.qmp, qmp_limit_ms);
@@ -214,16 +218,17 @@ ckpt::Status Restore::connect_qemu() {
     }
     if (!alive(state_.agent)) return died("restore-agent ended before the machine was there");
     if (monotonic_ms() > deadline_ms) return died("QEMU does not answer within a minute");
+    progress.show([&] { return "waiting for QEMU: " + connected.error().message(); });
     std::this_thread::sleep_for(poll_interval);
   }
 }
 
 // Loading the devices of another QEMU or machine type may go wrong in silence; QEMU itself is asked what it is.
 ckpt::Status Restore::check_qemu() {
-  const Json epoch = begun_.value("epoch", Json::object());
+  const Json epoch = member_of(begun_, "epoch");
   CKPT_ASSIGN(Json version, qmp_->execute("query-version"));
   CKPT_ASSIGN(Json type, qmp_->execute("qom-get", {{"path", "/machine"}, {"property", "type"}}));
-  const Json numbers = version.value("qemu", Json::object());
+  const Json numbers = member_of(version, "qemu");
   std::string now = std::to_string(number_of(numbers, "major")) + "." + std::to_string(number_of(numbers, "minor")) +
                     "." + std::to_string(number_of(numbers, "micro"));
   std::string then = text_of(epoch, "qemu_version");
@@ -270,7 +275,10 @@ ckpt::Status Restore::load_devices() {
       return progress.error();
     }
     std::string status = text_of(*progress, "status");
-    if (status == "completed") return {};
+    if (status == "completed") {
+      ::unlink((directory_ + "/device-state").c_str());
+      return {};
+    }
     if (status == "failed")
       return died("QEMU cannot load the device state (" + text_of(*progress, "error-desc", "no reason given") +
                   "): the command line does not fit the checkpoint");
@@ -302,7 +310,7 @@ void Restore::set_guest_clock() {
   clock_set_ = set.ok();
   if (clock_set_) return;
   std::cerr << "ckptctl: the guest's clock goes on from " << format_time(number_of(begun_["epoch"], "wall_clock_ns"))
-            << ": " << set.error().context << "; its hardware clock has the right time, its NTP client will follow\n";
+            << ": " << set.error().message() << "; its hardware clock has the right time, its NTP client will follow\n";
 }
 
 ckpt::Status Restore::ask_guest_agent() {

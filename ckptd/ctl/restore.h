@@ -49,7 +49,9 @@ private:
   ckpt::Status ask_guest_agent();
   ckpt::Status wait_for_answers();
   void give_up(const std::string& reason);
-  ckpt::Status report();
+  Json report_json() const;
+  void report_text() const;
+  ckpt::Status report(ckpt::Status status);
   ckpt::Error died(const std::string& what) const;
   void mark(const std::string& phase);
   ckpt::Status save() { return save_restore(directory_, state_); }

@@ -29,7 +29,7 @@ std::string escaped(const std::string& value) {
 }  // namespace
 
 ckpt::Status Restore::place_disks() {
-  for (const Json& object : begun_.value("objects", Json::array())) {
+  for (const Json& object : member_of(begun_, "objects")) {
     if (text_of(object, "class") != "disk") continue;
     std::string name = text_of(object, "name");
     const QemuDisk* disk = nullptr;
@@ -146,7 +146,7 @@ ckpt::Status Restore::fetch_disks() {
     auto fetched = run_helper(argv, no_time_limit, watch);
     end_progress();
     if (!fetched.ok())
-      return make_error(fetched.error().code, "disk " + disk.name + " cannot be fetched: " + fetched.error().context);
+      return make_error(fetched.error().code, "disk " + disk.name + " cannot be fetched: " + fetched.error().message());
     terminate(disk.server, SIGTERM);
     disk.server = {};
     disk.local = true;

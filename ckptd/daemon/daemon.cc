@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "daemon/daemon.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <set>
 #include <thread>
@@ -129,6 +131,7 @@ ckpt::Status Daemon::forget(const std::string& name) {
     if (stored) CKPT_TRY(store_->forget_machine(name));
     machine = take_machine(name);
     files_.remove(name);
+    ::unlink(working_set(name).c_str());
     revoke_base(run_dir(), name);
     records_.erase(name);
   }

@@ -32,6 +32,10 @@ public:
   ckpt::Store& store() { return *store_; }
   const Options& options() const { return options_; }
   const RunDir& run_dir() const { return options_.run_dir; }
+  // restore-agent's record of what the machine touches first.
+  std::string working_set(const std::string& machine) const {
+    return files_.directory() + "/" + machine + ".working-set";
+  }
 
   std::shared_ptr<Machine> machine(const std::string& name) const;  // null: not protected
   std::map<std::string, Record> records() const;

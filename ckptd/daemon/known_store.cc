@@ -35,7 +35,9 @@ ckpt::Result<std::string> known_uuid(const std::string& record) {
   if (!json.ok() && json.error().code == Code::not_found) return std::string();
   if (!json.ok()) return json.error();
   if (number_of(*json, "version") != 1) return make_error(Code::version, record + " is of another version of ckptd");
-  return required_string(*json, "uuid");
+  CKPT_ASSIGN(std::string uuid, required_string(*json, "uuid"));
+  // As the first ckptd wrote it.
+  return uuid.size() == 32 ? uuid_text(uuid) : uuid;
 }
 
 }  // namespace
@@ -53,7 +55,7 @@ ckpt::Result<std::unique_ptr<ckpt::Store>> open_known_store(const std::string& s
   if (!opened.ok() && opened.error().code == Code::not_found && !options.create)
     return make_error(Code::not_found, "the store " + known + ", which was at " + path + ", is not there" + cure);
   if (!opened.ok()) return opened.error();
-  std::string found = hex((*opened)->stats().uuid);
+  std::string found = uuid_text((*opened)->stats().uuid);
   if (found == known) return opened;
   if (!options.create)
     return make_error(Code::refused, "at " + path + " is the store " + found + ", where " + known + " was" + cure);

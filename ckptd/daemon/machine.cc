@@ -149,8 +149,8 @@ ckpt::Status Machine::on_hello(Connection& connection, const ckpt::StreamHello& 
   if (known == machines.end()) {
     CKPT_TRY(store_.add_machine(name_, hello.uuid));
   } else if (known->uuid != hello.uuid && !zero(known->uuid) && !zero(hello.uuid)) {
-    return make_error(Code::refused, "'" + name_ + "' is in the store with UUID " + hex(known->uuid) +
-                                         ", this machine has " + hex(hello.uuid) +
+    return make_error(Code::refused, "'" + name_ + "' is in the store with UUID " + uuid_text(known->uuid) +
+                                         ", this machine has " + uuid_text(hello.uuid) +
                                          ": give it another name, or 'ckptctl forget " + name_ + "' first");
   }
   active_ = &connection;
@@ -173,7 +173,7 @@ ckpt::CheckpointId Machine::on_base(const ckpt::StreamHello& hello) {
   auto base = claim_base(run_dir_, store_, name_, hello);
   if (!base.ok()) {
     base_refused_ =
-        "everything is copied: QEMU says it was restored from " + hello.base + ", but " + base.error().context;
+        "everything is copied: QEMU says it was restored from " + hello.base + ", but " + base.error().message();
     set_state("copying", base_refused_);
     log_line(name_ + ": " + base_refused_);
     return {};

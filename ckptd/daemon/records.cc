@@ -38,7 +38,7 @@ ckpt::Result<std::map<std::string, Record>> Records::load(std::vector<std::strin
     if (record.ok())
       records.emplace(machine, record.take());
     else
-      complaints.push_back(record.error().context);
+      complaints.push_back(record.error().message());
   }
   if (error) return ckpt::system_error(error.value(), directory_);
   return records;

@@ -21,6 +21,7 @@ class Records {
 public:
   explicit Records(const std::string& store_path) : directory_(store_path + "/machines") {}
 
+  const std::string& directory() const { return directory_; }
   // Files that cannot be read are named in `complaints` and left alone.
   ckpt::Result<std::map<std::string, Record>> load(std::vector<std::string>& complaints) const;
   ckpt::Status save(const std::string& machine, const Record& record) const;

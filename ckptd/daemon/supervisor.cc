@@ -229,8 +229,8 @@ bool Supervisor::take_disks(RestoreState& state, const ckpt::Result<std::vector<
     // A QEMU that does not answer now may do so later; a job that failed is started again by going back one step.
     bool job_failed = state.phase == "streaming" && disks.error().code != Code::unavailable;
     if (job_failed) state.phase = "running";
-    if (state.reason == disks.error().context) return job_failed;
-    state.reason = disks.error().context;
+    if (state.reason == disks.error().message()) return job_failed;
+    state.reason = disks.error().message();
     log_line(state.name + ": its disks: " + state.reason);
     return true;
   }
@@ -255,6 +255,7 @@ void Supervisor::close(RestoreState& state, const std::string& phase, const std:
   if (phase == "failed") terminate(state.qemu, SIGKILL);
   terminate(state.agent, SIGTERM);
   for (const auto& disk : state.disks) terminate(disk.server, SIGTERM);
+  ::unlink(daemon_.run_dir().device_state(state.name).c_str());
   unpin(state);
   state.phase = phase;
   state.reason = reason;
@@ -290,7 +291,7 @@ Json Supervisor::list(const std::string& machine) {
   return all;
 }
 
-ckpt::Status Supervisor::check_free(const std::string& machine) {
+ckpt::Status Supervisor::check_free(const std::string& machine, const std::string& cure) {
   std::lock_guard lock(mutex_);
   std::string directory = daemon_.run_dir().restore(machine);
   auto state = load_restore(directory);
@@ -303,7 +304,18 @@ ckpt::Status Supervisor::check_free(const std::string& machine) {
     return save_restore(directory, *state);
   }
   return make_error(Code::busy, "a restore onto '" + machine + "' is under way (" + state->phase +
-                                    "): see 'ckptctl restores', or use --as NEWNAME");
+                                    "): see 'ckptctl restores', " + cure);
+}
+
+void Supervisor::forget(const std::string& machine) {
+  std::lock_guard lock(mutex_);
+  std::string directory = daemon_.run_dir().restore(machine);
+  // One that has begun meanwhile is not touched.
+  if (auto state = load_restore(directory); state.ok() && under_way(*state)) return;
+  std::error_code error;
+  std::filesystem::remove_all(directory, error);
+  if (error) log_line(machine + ": " + directory + " cannot be removed: " + error.message());
+  complaints_.erase(directory);
 }
 
 ckpt::Status Supervisor::finish(const std::string& machine) {

@@ -26,8 +26,10 @@ public:
 
   // As doc/control_protocol.md says; all, or one machine's.
   Json list(const std::string& machine);
-  // ok when no restore onto this name is under way.
-  ckpt::Status check_free(const std::string& machine);
+  // ok when no restore onto this name is under way; otherwise the error names the cure.
+  ckpt::Status check_free(const std::string& machine, const std::string& cure);
+  // Removes what the last restore onto this name has left.
+  void forget(const std::string& machine);
   ckpt::Status finish(const std::string& machine);
 
 private:

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // Verbs that change something.
-#include <fcntl.h>
 #include <unistd.h>
 
-#include <cerrno>
+#include <algorithm>
 
 #include "common/point.h"
 #include "common/text.h"
+#include "common/write_file.h"
 #include "daemon/log.h"
 #include "daemon/restored_base.h"
 #include "daemon/verbs.h"
@@ -70,6 +70,7 @@ ckpt::Result<Json> Verbs::name(const Json& request, const Reply&) {
       return make_error(Code::exists, spoken(taken->id) + " is named '" + given + "' already");
   }
   CKPT_TRY(daemon_.store().name(info.id, given));
+  info.name = given;
   return Json{{"checkpoint", checkpoint_json(info)}};
 }
 
@@ -77,6 +78,7 @@ ckpt::Result<Json> Verbs::pin(const Json& request, const Reply&) {
   CKPT_ASSIGN(auto info, resolve(request));
   CKPT_ASSIGN(std::string holder, holder_of(request));
   CKPT_TRY(daemon_.store().pin(info.id, holder));
+  if (std::find(info.pins.begin(), info.pins.end(), holder) == info.pins.end()) info.pins.push_back(holder);
   return Json{{"checkpoint", checkpoint_json(info)}};
 }
 
@@ -84,14 +86,14 @@ ckpt::Result<Json> Verbs::unpin(const Json& request, const Reply&) {
   CKPT_ASSIGN(auto info, resolve(request));
   CKPT_ASSIGN(std::string holder, holder_of(request));
   CKPT_TRY(daemon_.store().unpin(info.id, holder));
+  // Not asked of the store again: unpinned, it may be gone by now.
+  std::erase(info.pins, holder);
   return Json{{"checkpoint", checkpoint_json(info)}};
 }
 
 ckpt::Result<Json> Verbs::remove(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string point, required_string(request, "point"));
   CKPT_ASSIGN(auto info, resolve(request));
-  if (!info.pins.empty())
-    return make_error(Code::busy, spoken(info.id) + " is pinned by " + join(info.pins, ", ") + ": unpin it first");
   std::uint64_t number = info.id.number;
   CKPT_TRY(daemon_.store().remove(info.id.machine, {&number, 1}));
   log_line(info.id.machine + ": " + spoken(info.id) + " removed by request");
@@ -101,7 +103,9 @@ ckpt::Result<Json> Verbs::remove(const Json& request, const Reply&) {
 
 ckpt::Result<Json> Verbs::forget(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_TRY(supervisor_.check_free(machine, "wait for its end"));
   CKPT_TRY(daemon_.forget(machine));
+  supervisor_.forget(machine);
   daemon_.request_room();
   return Json(Json::object());
 }
@@ -141,10 +145,7 @@ ckpt::Status Verbs::write_device_state(const ckpt::CheckpointId& id, const std::
       return make_error(Code::limit, "the device state is larger than 64 MiB");
     std::vector<std::uint8_t> bytes(object.size_bytes);
     CKPT_TRY(reader->read(i, 0, bytes));
-    Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!fd || ::write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
-      return ckpt::system_error(errno, path);
-    return {};
+    return write_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   }
   return make_error(Code::corrupt, spoken(id) + " holds no device state");
 }
@@ -154,7 +155,7 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string as, string_field(request, "as", info.id.machine));
   CKPT_TRY(check_machine_name(as));
   CKPT_TRY(daemon_.check_not_running(as));
-  CKPT_TRY(supervisor_.check_free(as));
+  CKPT_TRY(supervisor_.check_free(as, "use --as NEWNAME"));
   std::string holder = "restore:" + as;
   CKPT_TRY(daemon_.store().pin(info.id, holder));
   const auto& run_dir = daemon_.run_dir();
@@ -165,7 +166,7 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply&) {
     for (const char* old : {"/state.json", "/agent.json", "/probe.json", "/log"})
       ::unlink((run_dir.restore(as) + old).c_str());
     CKPT_ASSIGN(base, grant_base(run_dir, as, info));
-    CKPT_TRY(write_device_state(info.id, run_dir.restore(as) + "/device-state"));
+    CKPT_TRY(write_device_state(info.id, run_dir.device_state(as)));
     auto policy = daemon_.protect(as, (*described)["config"], Json());
     if (!policy.ok()) return policy.error();
     return {};
@@ -176,7 +177,7 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply&) {
   if (!described.ok()) {
     (void)daemon_.store().unpin(info.id, holder);
     if (described.error().code != Code::corrupt) return described.error();
-    return make_error(Code::corrupt, spoken(info.id) + " is damaged (" + described.error().context +
+    return make_error(Code::corrupt, spoken(info.id) + " is damaged (" + described.error().message() +
                                          "): restore another, 'ckptctl verify " + info.id.machine +
                                          "' says which are whole");
   }
@@ -187,7 +188,7 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply&) {
   answer["socket"] = run_dir.stream_socket(as);
   answer["qmp"] = run_dir.qmp_socket(as);
   answer["pid_file"] = run_dir.pid_file(as);
-  answer["working_set"] = daemon_.options().store_path + "/machines/" + info.id.machine + ".working-set";
+  answer["working_set"] = daemon_.working_set(info.id.machine);
   answer["holder"] = holder;
   log_line(as + ": restore from " + spoken(info.id) + " begins");
   return answer;
@@ -199,6 +200,7 @@ ckpt::Result<Json> Verbs::restore_abandon(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::uint64_t number, number_field(request, "number"));
   CKPT_TRY(check_machine_name(as));
   revoke_base(daemon_.run_dir(), as);
+  ::unlink(daemon_.run_dir().device_state(as).c_str());
   CKPT_TRY(daemon_.store().unpin({machine, number}, "restore:" + as));
   log_line(as + ": restore from " + spoken({machine, number}) + " was given up");
   return Json(Json::object());

@@ -61,6 +61,23 @@ ckpt::Result<Json> read_config(ckpt::CheckpointReader& reader) {
   return Json(Json::object());
 }
 
+Json damage_json(const std::vector<ckpt::Damage>& found) {
+  Json damage = Json::array();
+  for (const auto& item : found) {
+    Json reached = Json::array();
+    for (const auto& id : item.checkpoints) reached.push_back(id.machine + "@" + std::to_string(id.number));
+    damage.push_back({{"place", item.place}, {"reason", item.reason}, {"checkpoints", reached}});
+  }
+  return damage;
+}
+
+// What the last epoch cost QEMU: where a long pause comes from.
+Json epoch_json(const ckpt::EpochFigures& epoch) {
+  return {{"pause_us", epoch.pause_us},    {"drain_us", epoch.drain_us}, {"device_us", epoch.device_us},
+          {"dirty_us", epoch.dirty_us},    {"copy_us", epoch.copy_us},   {"ram_pages", epoch.ram_pages},
+          {"disk_bytes", epoch.disk_bytes}};
+}
+
 }  // namespace
 
 Json checkpoint_json(const ckpt::CheckpointInfo& info) {
@@ -109,6 +126,7 @@ Json Verbs::machine_json(const std::string& name) {
           {"pause_p99_us", status.figures.pause_percentile_us(99)},
           {"dirty_bytes", last.data_bytes},
           {"stored_bytes", last.stored_bytes},
+          {"last_epoch", status.figures.epochs_total() ? epoch_json(last) : Json()},
           {"remaining_bytes", status.remaining_bytes},
           {"checkpoints", kept},
           {"epochs_total", status.figures.epochs_total()},
@@ -121,10 +139,11 @@ Json Verbs::machine_json(const std::string& name) {
 
 Json Verbs::store_json() {
   auto stats = daemon_.store().stats();
-  return {{"path", daemon_.options().store_path}, {"segments", stats.segments},
-          {"stored_bytes", stats.stored_bytes},   {"live_bytes", stats.live_bytes},
-          {"journal_bytes", stats.journal_bytes}, {"checkpoints", stats.checkpoints},
-          {"free_bytes", stats.free_bytes},       {"damaged", stats.damaged}};
+  return {
+      {"path", daemon_.options().store_path},  {"uuid", uuid_text(stats.uuid)},  {"segments", stats.segments},
+      {"stored_bytes", stats.stored_bytes},    {"live_bytes", stats.live_bytes}, {"journal_bytes", stats.journal_bytes},
+      {"checkpoints", stats.checkpoints},      {"free_bytes", stats.free_bytes}, {"damaged", stats.damaged},
+      {"damage", damage_json(stats.uncounted)}};
 }
 
 ckpt::Result<Json> Verbs::overview(const std::string& machine) {
@@ -251,13 +270,8 @@ ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
     return at.reply.more({{"progress", {{"done_bytes", state.done_bytes}, {"total_bytes", state.total_bytes}}}});
   };
   CKPT_ASSIGN(auto found, daemon_.store().verify(ids, progress, &context));
-  Json damage = Json::array();
-  for (const auto& item : found) {
-    Json reached = Json::array();
-    for (const auto& id : item.checkpoints) reached.push_back(id.machine + "@" + std::to_string(id.number));
-    damage.push_back({{"place", item.place}, {"reason", item.reason}, {"checkpoints", reached}});
-  }
-  return Json{{"damage", damage}, {"checkpoints", ids.empty() ? daemon_.store().stats().checkpoints : ids.size()}};
+  return Json{{"damage", damage_json(found)},
+              {"checkpoints", ids.empty() ? daemon_.store().stats().checkpoints : ids.size()}};
 }
 
 }  // namespace ckptd

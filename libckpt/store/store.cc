@@ -22,6 +22,13 @@ bool valid_machine_name(const std::string& name) {
 
 Error no_machine(const std::string& name) { return make_error(Code::not_found, "no machine " + name + " in this store"); }
 
+Error is_pinned(const std::string& machine, std::uint64_t number, const CheckpointEntry& entry) {
+  std::string holders;
+  for (const std::string& holder : entry.pins) holders += (holders.empty() ? "" : ", ") + holder;
+  return make_error(Code::busy,
+                    machine + "@" + std::to_string(number) + " is pinned by " + holders + ": unpin it first");
+}
+
 // What begin_epoch() hands out; the state may outlive it for the epoch behind it.
 class EpochHandle : public EpochWriter {
  public:
@@ -73,9 +80,7 @@ Status StoreImpl::forget_machine(const std::string& name) {
   if (machine == nullptr) return no_machine(name);
   std::vector<CommitRecord> gone;
   for (const auto& [number, entry] : machine->checkpoints) {
-    if (!entry.pins.empty()) {
-      return make_error(Code::busy, name + "@" + std::to_string(number) + " is pinned by " + entry.pins[0]);
-    }
+    if (!entry.pins.empty()) return is_pinned(name, number, entry);
     gone.push_back(entry.commit);
   }
   CKPT_TRY(core_->write_record(ForgetRecord{machine->record.machine}));
@@ -161,9 +166,7 @@ Status StoreImpl::remove(const std::string& name, std::span<const std::uint64_t>
   sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
   for (std::uint64_t number : sorted) {
     CKPT_ASSIGN(const CheckpointEntry* entry, core_->catalog.find(CheckpointId{name, number}));
-    if (!entry->pins.empty()) {
-      return make_error(Code::busy, name + "@" + std::to_string(number) + " is pinned by " + entry->pins[0]);
-    }
+    if (!entry->pins.empty()) return is_pinned(name, number, *entry);
   }
   if (sorted.size() > max_numbers_per_record) {
     return make_error(Code::limit, "more than 65536 checkpoints to remove in one step");

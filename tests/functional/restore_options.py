@@ -136,7 +136,7 @@ class Options:
     def wait(self):
         place = self.site.directory + "/wait"
         os.mkdir(place)
-        restore = self.site.ctl("restore", "vm", "--disk-dir", place, "--wait")["restores"][0]
+        restore = self.site.ctl("restore", "vm", "--disk-dir", place, "--wait")["restore"]
         self.found(restore["qemu_pid"])
         assert restore["phase"] == "local" and restore["btn_ms"] is not None, restore
         self.is_restored(self.guest)
