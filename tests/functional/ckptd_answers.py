@@ -11,10 +11,10 @@ import sys
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from ckpt_site import CtlError, Site, wait_until  # noqa: E402
+from ckpt_site import ROOT, CtlError, Site, wait_until  # noqa: E402
 from generator import Generator, ask  # noqa: E402
 
-EXISTS, INVALID, CORRUPT, BUSY, NO_SPACE, UNAVAILABLE = 2, 3, 4, 7, 8, 10
+INVALID, BUSY, NO_SPACE, UNAVAILABLE, REFUSED = 3, 7, 8, 10, 11
 
 
 def in_own_namespace():
@@ -101,6 +101,55 @@ def one_document_a_run(site):
     assert answer["restores"][0]["phase"] == "failed" and "it was to be" in answer["error"]["message"], answer
 
 
+def every_field_is_documented(site):
+    with open(ROOT + "/doc/control_protocol.md", encoding="utf-8") as file:
+        paragraphs = {text.split("**")[1]: text for text in file.read().split("\n\n") if text.startswith("**")}
+    put_restore(site, "shown", phase="failed")
+    status, shown = site.ctl("status"), site.ctl("show", "vm@latest")
+    for name, value in (("machine", status["machines"][0]), ("store", status["store"]), ("restore", status["restores"][0]),
+                        ("checkpoint", shown["checkpoint"]), ("epoch", shown["epoch"])):
+        missing = [key for key in value if f"`{key}`" not in paragraphs[name]]
+        assert not missing, (name, missing)
+
+
+def rules_are_refused_not_cut(site):
+    assert "500ms:10s" in refused(site, INVALID, "set", "vm", "--retention", "500ms:10s")
+    policy = site.ctl("set", "vm", "--interval", "100ms", "--retention", "1s:10s")["policy"]
+    assert policy == {"interval_ms": 100, "retention": [{"every_s": 1, "for_s": 10}]}, policy
+    refused(site, INVALID, "set", "vm")
+
+
+def an_older_record_of_the_store_is_understood(site):
+    """Its UUID had no dashes."""
+    site.stop()
+    (record,) = os.listdir(site.directory + "/state/stores")
+    path = f"{site.directory}/state/stores/{record}"
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    uuid = json.loads(text)["uuid"]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text.replace(uuid, uuid.replace("-", "")))
+    site.start()
+    assert site.ctl("status")["store"]["uuid"] == uuid
+
+
+def tab_completion_knows(site):
+    """Machines of the ckptd that the line names, and no disks of restores."""
+    put_restore(site, "shown", phase="failed", disks=[{"name": "disk0", "overlay": "/nowhere", "server": {"pid": 0}}])
+    folder = os.path.dirname(site.command()[0])
+
+    def complete(*words):
+        line = " ".join(["ckptctl", *words])
+        script = f"PATH={folder}:$PATH; source {ROOT}/ckptd/completion/ckptctl; COMP_WORDS=({line} ''); COMP_CWORD={len(words) + 1}; " \
+                 "_ckptctl; printf '%s\\n' \"${COMPREPLY[@]}\""
+        return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    machines = {m["name"] for m in site.ctl("status")["machines"]}
+    offered = {word for word in complete("--run-dir", site.run_dir, "status") if not word.startswith("-")}
+    assert machines and offered == machines, (offered, machines)
+    assert {"--json", "--run-dir"} <= set(complete("status"))
+    assert "vm" not in complete("run", "vm", "--"), "after -- come QEMU's words"
+
+
 def put_restore(site, name, **more):
     """A restore as ckptctl, which is this process, would leave it."""
     with open("/proc/self/stat", encoding="ascii") as stat:
@@ -154,7 +203,7 @@ def what_qemu_refuses_is_undone(site):
         for before, after in (("", "not protected"), ("protect", "waiting")):
             if before:
                 site.ctl(before, "late")
-            assert "invalid object type" in (text := refused(site, 11, "protect", "late", "--qmp", qmp)), text
+            assert "invalid object type" in (text := refused(site, REFUSED, "protect", "late", "--qmp", qmp)), text
             assert site.machine("late")["state"] == after, site.machine("late")
             print(text)
         thread.join()
@@ -191,6 +240,6 @@ with Site(interval="50ms") as shared:
     code_of_all, output = Generator(shared, ["vm"], "--epochs", "3", "--ram", "1", "--disk", "0").end()
     assert code_of_all == 0, output
     for case in (changes_answer_with_the_new_state, full_disk_is_said, one_document_a_run, what_is_forgotten_is_gone,
-                 what_qemu_refuses_is_undone, a_strange_ckptd_is_an_error):
+                 what_qemu_refuses_is_undone, every_field_is_documented, rules_are_refused_not_cut, an_older_record_of_the_store_is_understood, tab_completion_knows, a_strange_ckptd_is_an_error):
         case(shared)
         print(case.__name__)
