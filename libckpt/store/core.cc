@@ -8,7 +8,9 @@ namespace ckpt {
 namespace {
 
 const std::string reserve_name = "reserve";
-constexpr std::size_t reserve_bytes = 256u << 10;
+constexpr std::size_t reserve_bytes = 1u << 20;
+// The largest record that gives space back is a removal; the file system needs some room too.
+static_assert(reserve_bytes >= 2 * max_numbers_per_record * sizeof(std::uint64_t));
 
 }  // namespace
 
@@ -82,7 +84,8 @@ Status StoreCore::append_record(const JournalRecord& record) {
   bool gives_back = std::holds_alternative<RemoveRecord>(record) || std::holds_alternative<ForgetRecord>(record) ||
                     std::holds_alternative<DroppedRecord>(record);
   if (status || status.error().code != Code::no_space || !gives_back || !reserve_) return status;
-  CKPT_TRY(backend->remove(reserve_name));
+  Status given_up = backend->remove(reserve_name);
+  if (!given_up && given_up.error().code != Code::not_found) return given_up;
   reserve_ = false;
   return journal.append(record);
 }
@@ -90,14 +93,14 @@ Status StoreCore::append_record(const JournalRecord& record) {
 void StoreCore::keep_reserve() {
   std::lock_guard commit(commit_mutex);
   if (reserve_ || options.read_only) return;
-  auto names = backend->list("");
-  if (names && std::find(names->begin(), names->end(), reserve_name) != names->end()) {
-    reserve_ = true;
-    return;
-  }
-  auto blob = backend->create(reserve_name);
+  auto blob = backend->open_for_append(reserve_name);
+  bool there = blob.ok();
+  if (!there) blob = backend->create(reserve_name);
+  auto size = blob ? (*blob)->size() : Result<std::uint64_t>(blob.error());
   // Not zeroes: a file system may keep those without space.
-  reserve_ = blob.ok() && (*blob)->append_synced(Bytes(reserve_bytes, 0xA5)).ok();
+  bool whole = size.ok() && (*size >= reserve_bytes ||
+                             (*blob)->append_synced(Bytes(reserve_bytes - static_cast<std::size_t>(*size), 0xA5)).ok());
+  reserve_ = there || whole;  // one that an older version made is better than none
   if (!reserve_) (void)backend->remove(reserve_name);
 }
 

@@ -111,9 +111,10 @@ Result<std::uint64_t> Reclaimer::reclaim(const std::vector<std::uint64_t>& segme
 Result<std::uint64_t> Reclaimer::remove_segment(std::uint64_t segment, std::uint64_t bytes) {
   {
     std::lock_guard commit(core_.commit_mutex);
-    // The record keeps the ID from being used again. On a full disk the space matters more: nothing refers to the ID.
+    // The record keeps the ID from being used again, as who reads this segment must not find another's chunks there. On
+    // a full disk it may be missing when a larger ID does the same.
     Status noted = core_.write_record(DroppedRecord{segment});
-    if (!noted && noted.error().code != Code::no_space) return noted.error();
+    if (!noted && (noted.error().code != Code::no_space || core_.segments.is_last(segment))) return noted.error();
   }
   counts_.forget(segment);
   usage_.erase(segment);

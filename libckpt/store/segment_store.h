@@ -76,6 +76,8 @@ class SegmentStore {
   };
   std::vector<Info> list() const;
   std::uint64_t total_bytes() const;
+  // No closed one has a larger ID.
+  bool is_last(std::uint64_t segment) const;
   void allow_duplicates(std::uint64_t segment, bool allowed);
   Result<std::shared_ptr<SegmentFile>> file(std::uint64_t segment);
   Status remove(std::uint64_t segment);

@@ -124,6 +124,11 @@ std::uint64_t SegmentStore::total_bytes() const {
   return total;
 }
 
+bool SegmentStore::is_last(std::uint64_t segment) const {
+  std::lock_guard lock(mutex_);
+  return entries_.upper_bound(segment) == entries_.end();
+}
+
 void SegmentStore::allow_duplicates(std::uint64_t segment, bool allowed) {
   std::lock_guard lock(mutex_);
   auto at = entries_.find(segment);

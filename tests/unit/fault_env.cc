@@ -30,6 +30,11 @@ class FaultFile : public File {
   Status write_at(std::uint64_t offset, std::span<const std::uint8_t> data) override {
     std::lock_guard lock(env_.mutex_);
     if (dead()) return power_is_off();
+    std::uint64_t end = offset + data.size();
+    bool limited = env_.capacity_bytes_ != ~std::uint64_t{0} && end > inode_->data.size();
+    if (limited && env_.used_bytes() + end - inode_->data.size() > env_.capacity_bytes_) {
+      return system_error(ENOSPC, "the disk is full");
+    }
     Status status = env_.step(FaultEnv::Call::grows);
     std::size_t done = data.size();
     // A write that fails, by whatever cause, may have done a part.

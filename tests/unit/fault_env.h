@@ -42,6 +42,8 @@ class FaultEnv : public Env {
   }
   // Called by who syncs a file, when what became of it is decided and before it is told. Set while one thread is there.
   std::function<void(const Status&)> on_sync;
+  // From now on a file grows only while all together fit.
+  void set_capacity(std::uint64_t bytes) { capacity_bytes_ = bytes; }
   // What is left after the power is back. Every open handle is dead.
   void power_cycle();
   // Flips one bit of a file, durably.
@@ -98,6 +100,7 @@ class FaultEnv : public Env {
   std::uint64_t fault_call_ = 0;
   bool taken_ = false;
   bool power_off_ = false;
+  std::uint64_t capacity_bytes_ = ~std::uint64_t{0};
   std::map<std::string, std::vector<NameChange>> folders_;  // with their unsynced changes
   Names names_;
   Names durable_names_;

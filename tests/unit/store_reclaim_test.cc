@@ -280,6 +280,53 @@ TEST_F(StoreReclaim, AFullDiskCanStillBeEmptied) {
   expect_page(*store, {"vm", 2}, 0, 5000);
 }
 
+// Of an older version's store too, whose reserve is smaller than this removal's record.
+TEST_F(StoreReclaim, AFullDiskTakesTheRecordOfALargeRemoval) {
+  store.reset();
+  {
+    auto reserve = env.open("/disk/store/reserve", Env::Mode::write).take();
+    ASSERT_TRUE(reserve->truncate(256 << 10).ok());
+    ASSERT_TRUE(reserve->sync().ok());
+  }
+  store = open();
+  std::vector<std::uint64_t> numbers;
+  for (std::uint64_t number = 1; number <= 33'000; ++number) {
+    auto epoch = store->begin_epoch("vm", number, {}, {{ObjectClass::ram, "ram", 4096, 4096, 0}});
+    ASSERT_TRUE(epoch.ok() && (*epoch)->commit({}).ok());
+    numbers.push_back(number);
+  }
+  numbers.pop_back();
+  ASSERT_GT(numbers.size() * sizeof numbers[0], 256u << 10);
+  env.set_capacity(env.used_bytes());
+  Status removed = store->remove("vm", numbers);
+  EXPECT_TRUE(removed.ok()) << removed.error().message();
+  store.reset();
+  store = open();
+  EXPECT_EQ(store->checkpoints("vm")->size(), 1u);
+}
+
+TEST_F(StoreReclaim, ASegmentsIdIsNotUsedAgainAlthoughTheDiskWasFull) {
+  commit("vm", 1, {}, 0, 1, 1000);
+  store.reset();
+  store = open();
+  commit("vm", 2, {}, 0, 1, 2000);
+  store.reset();
+  store = open();
+  std::string last = env.list("/disk/store/segments").take().back();
+  remove("vm", {2});
+  ASSERT_TRUE(env.remove("/disk/store/reserve").ok());
+  env.set_capacity(env.used_bytes());
+  auto freed = store->collect();
+  ASSERT_FALSE(freed.ok());
+  EXPECT_EQ(freed.error().code, Code::no_space);
+  env.set_capacity(1 << 30);
+  store.reset();
+  store = open();
+  EXPECT_GT(collect_all(), 0u);
+  commit("vm", 3, {}, 0, 1, 3000);
+  EXPECT_GT(env.list("/disk/store/segments").take().back(), last);
+}
+
 TEST_F(StoreReclaim, ARandomWorkloadNeverLosesLiveDataAndGivesSpaceBack) {
   for (std::uint64_t seed = 1; seed <= 15; ++seed) {
     FaultEnv disk(seed);
