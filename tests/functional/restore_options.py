@@ -139,6 +139,7 @@ class Options:
         restore = self.site.ctl("restore", "vm", "--disk-dir", place, "--wait")["restore"]
         self.found(restore["qemu_pid"])
         assert restore["phase"] == "local" and restore["btn_ms"] is not None, restore
+        assert not os.path.exists(self.site.run_dir + "/restore/vm/device-state"), "a copy stays in memory"
         self.is_restored(self.guest)
 
     def bandwidth(self):
