@@ -4,7 +4,6 @@
 // what lies near faults (at any time), then the rest. Faults go first, and a bandwidth cap is kept.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <vector>

@@ -18,7 +18,6 @@ struct ChunkHash {
   std::array<std::uint8_t, 16> bytes{};
 
   bool operator==(const ChunkHash&) const = default;
-  std::uint64_t high() const { return load_le<std::uint64_t>(bytes.data()); }
   std::uint64_t low() const { return load_le<std::uint64_t>(bytes.data() + 8); }
 };
 

@@ -4,7 +4,11 @@
 #include <cerrno>
 #include <system_error>
 
+#include "base/check.h"
+
 namespace ckpt {
+
+void detail::result_misused(const char* what) { check_failed("ckpt/result.h", 0, what); }
 
 std::string_view code_name(Code code) {
   switch (code) {

@@ -29,6 +29,7 @@ struct Ring {
 
   io_uring ring{};
   int status;
+  bool usable = true;  // false: it holds requests that the kernel has not taken, and can only be thrown away
 };
 
 // A ring is used by one thread at a time; there are as many as ever were needed at once.
@@ -75,38 +76,44 @@ class UringFile : public PosixFile {
 
  private:
   Status run(std::uint64_t offset, std::span<const std::uint8_t> data, bool with_sync);
-  Status run_on(io_uring& ring, std::uint64_t offset, std::span<const std::uint8_t> data, bool with_sync);
-  Result<std::size_t> batch(io_uring& ring, std::uint64_t offset, std::span<const std::uint8_t> data, bool with_sync,
+  Result<std::size_t> batch(Ring& owner, std::uint64_t offset, std::span<const std::uint8_t> data, bool with_sync,
                             bool& synced);
 
   std::shared_ptr<RingPool> pool_;
 };
 
+// What the ring cannot do now, the plain calls can: writing bytes twice to one place does no harm.
 Status UringFile::run(std::uint64_t offset, std::span<const std::uint8_t> data, bool with_sync) {
-  std::unique_ptr<Ring> ring = pool_->take();
-  if (!ring) {
-    CKPT_TRY(PosixFile::write_at(offset, data));
-    return with_sync ? PosixFile::sync() : Status();
-  }
-  Status status = run_on(ring->ring, offset, data, with_sync);
-  pool_->give(std::move(ring));
-  return status;
-}
-
-Status UringFile::run_on(io_uring& ring, std::uint64_t offset, std::span<const std::uint8_t> data, bool with_sync) {
   bool synced = !with_sync;
-  do {
-    CKPT_ASSIGN(std::size_t done, batch(ring, offset, data, with_sync, synced));
-    offset += done;
-    data = data.subspan(done);
-  } while (!data.empty() || !synced);
-  return {};
+  std::unique_ptr<Ring> ring = pool_->take();
+  while (ring && (!data.empty() || !synced)) {
+    auto done = batch(*ring, offset, data, with_sync, synced);
+    if (!ring->usable) {
+      ring.reset();
+      break;
+    }
+    if (!done.ok()) {
+      pool_->give(std::move(ring));
+      return done.error();
+    }
+    offset += *done;
+    data = data.subspan(*done);
+  }
+  if (ring) {
+    pool_->give(std::move(ring));
+    return {};
+  }
+  CKPT_TRY(PosixFile::write_at(offset, data));
+  return synced ? Status() : PosixFile::sync();
 }
 
 // One submission: up to a ringful of writes, linked so that a sync runs after the last of them and only when all were
-// whole. Returns how many bytes from the front were written; a short write makes the caller go on from there.
-Result<std::size_t> UringFile::batch(io_uring& ring, std::uint64_t offset, std::span<const std::uint8_t> data,
+// whole. Returns how many bytes from the front were written; a short write makes the caller go on from there. When the
+// kernel does not take all of it (no memory, mostly), the ring is no longer usable and nothing is said of what was
+// written.
+Result<std::size_t> UringFile::batch(Ring& owner, std::uint64_t offset, std::span<const std::uint8_t> data,
                                      bool with_sync, bool& synced) {
+  io_uring& ring = owner.ring;
   std::array<std::size_t, ring_entries> lengths{};
   unsigned writes = 0;
   std::size_t placed = 0;
@@ -131,11 +138,12 @@ Result<std::size_t> UringFile::batch(io_uring& ring, std::uint64_t offset, std::
   unsigned submitted = 0;
   while (submitted < wanted) {
     int n = io_uring_submit(&ring);
-    CKPT_CHECK(n >= 0 || n == -EINTR || n == -EAGAIN || n == -EBUSY);
     if (n > 0) submitted += static_cast<unsigned>(n);
+    if (n <= 0 && n != -EINTR) break;
   }
+  owner.usable = submitted == wanted;
   std::array<int, ring_entries + 1> results{};
-  for (unsigned i = 0; i < wanted; ++i) {
+  for (unsigned i = 0; i < submitted; ++i) {
     io_uring_cqe* cqe = nullptr;
     int n;
     while ((n = io_uring_wait_cqe(&ring, &cqe)) == -EINTR) {
@@ -144,6 +152,7 @@ Result<std::size_t> UringFile::batch(io_uring& ring, std::uint64_t offset, std::
     results[cqe->user_data] = cqe->res;
     io_uring_cqe_seen(&ring, cqe);
   }
+  if (!owner.usable) return std::size_t{0};
   std::size_t done = 0;
   for (unsigned i = 0; i < writes; ++i) {
     if (results[i] == -EINTR || results[i] == -EAGAIN) return done;

@@ -19,7 +19,6 @@ class ChunkIndex {
   void insert(const ChunkHash& hash, Location location);
 
   bool full() const { return full_; }  // at its limit, and forgetting
-  std::uint64_t memory_bytes() const { return entries_.size() * sizeof(Entry); }
 
  private:
   struct Entry {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/hash.h"
+#include "ckpt/result.h"
 
 namespace ckpt {
 namespace {
@@ -63,6 +64,17 @@ TEST(Hash, ZeroIsSeen) {
   EXPECT_TRUE(is_zero(page));
   page[4095] = 1;
   EXPECT_FALSE(is_zero(page));
+}
+
+TEST(ResultDeathTest, AskingForWhatIsNotThereEndsTheProcess) {
+  Result<int> value = 1, error = make_error(Code::invalid, "no");
+  Status good, bad = make_error(Code::invalid, "no");
+  EXPECT_DEATH((void)*error, "the value of an error");
+  EXPECT_DEATH((void)error.take(), "the value of an error");
+  EXPECT_DEATH((void)value.error(), "the error of a success");
+  EXPECT_DEATH((void)good.error(), "the error of a success");
+  EXPECT_EQ(*value, 1);
+  EXPECT_EQ(bad.error().code, Code::invalid);
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // The one I/O seam under everything durable. The real implementation talks to the kernel; tests wrap it to cut the
-// power, tear sectors, fill the disk and flip bits at any call.
+// power, tear sectors, fill the disk and flip bits at any call. Env may be used from several threads, and so may a
+// File, but for calls that change the same bytes or the size. Any call may fail with io; where nothing else is said, a
+// call that failed has changed nothing.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +22,10 @@ class File {
 
   // Reads up to out.size() bytes at offset; fewer only at the end of the file.
   virtual Result<std::size_t> read_at(std::uint64_t offset, std::span<std::uint8_t> out) = 0;
-  // Writes all of it or fails; after a failure any part may have been written.
+  // Writes all of it or fails, with no_space for one; after a failure any part may have been written.
   virtual Status write_at(std::uint64_t offset, std::span<const std::uint8_t> data) = 0;
-  virtual Status sync() = 0;  // data and size are durable
+  // Data and size are durable. After a failure nobody knows what of the writes since the last sync is.
+  virtual Status sync() = 0;
   // Both, as one request where the system can.
   virtual Status write_and_sync(std::uint64_t offset, std::span<const std::uint8_t> data) {
     CKPT_TRY(write_at(offset, data));
@@ -39,13 +42,15 @@ class Env {
   // The process-wide one, on io_uring where the kernel has it.
   static Env& system();
 
-  enum class Mode { read, write, create_new };  // create_new: exists when it is there
+  // read: not_found when it is not there. write: reads and writes, and makes it when it is not there. create_new: the
+  // same, exists when it is there.
+  enum class Mode { read, write, create_new };
   virtual Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) = 0;
-  virtual Status rename(const std::string& from, const std::string& to) = 0;
-  virtual Status remove(const std::string& path) = 0;
+  virtual Status rename(const std::string& from, const std::string& to) = 0;  // replaces `to`; not_found
+  virtual Status remove(const std::string& path) = 0;                         // not_found
   virtual Status make_directory(const std::string& path) = 0;  // ok when it is there
   virtual Status sync_directory(const std::string& path) = 0;
-  virtual Result<std::vector<std::string>> list(const std::string& path) = 0;  // names, sorted
+  virtual Result<std::vector<std::string>> list(const std::string& path) = 0;  // names, sorted; not_found
   // Held until the returned handle is destroyed or the process dies. busy: context names the holder's pid.
   virtual Result<std::unique_ptr<File>> lock(const std::string& path) = 0;
   virtual Result<std::uint64_t> free_bytes(const std::string& path) = 0;

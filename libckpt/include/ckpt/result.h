@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -43,7 +44,13 @@ Error make_error(Code code, std::string context);
 // Takes errno's value and maps it: ENOSPC and EDQUOT to no_space, ENOENT to not_found, others to io.
 Error system_error(int sys_errno, std::string context);
 
-// A value or an Error. Nothing in libckpt throws across its API.
+namespace detail {
+[[noreturn]] void result_misused(const char* what);
+}
+
+// A value or an Error. Nothing in libckpt throws across its API. Ask ok() first: to ask an error for its value, or a
+// value for its error, is the caller's mistake, and ends the process with a word on stderr. After take() the value is
+// moved from.
 template <typename T>
 class [[nodiscard]] Result {
  public:
@@ -52,14 +59,21 @@ class [[nodiscard]] Result {
 
   bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
-  T& operator*() { return *std::get_if<0>(&state_); }
-  const T& operator*() const { return *std::get_if<0>(&state_); }
-  T* operator->() { return std::get_if<0>(&state_); }
-  const T* operator->() const { return std::get_if<0>(&state_); }
-  T take() { return std::move(*std::get_if<0>(&state_)); }
-  const Error& error() const { return *std::get_if<1>(&state_); }
+  T& operator*() { return checked<0>(state_); }
+  const T& operator*() const { return checked<0>(state_); }
+  T* operator->() { return &checked<0>(state_); }
+  const T* operator->() const { return &checked<0>(state_); }
+  T take() { return std::move(checked<0>(state_)); }
+  const Error& error() const { return checked<1>(state_); }
 
  private:
+  template <std::size_t index, typename State>
+  static auto& checked(State& state) {
+    auto* held = std::get_if<index>(&state);
+    if (held == nullptr) detail::result_misused(index == 0 ? "the value of an error" : "the error of a success");
+    return *held;
+  }
+
   std::variant<T, Error> state_;
 };
 
@@ -71,7 +85,10 @@ class [[nodiscard]] Result<void> {
 
   bool ok() const { return !error_; }
   explicit operator bool() const { return ok(); }
-  const Error& error() const { return *error_; }
+  const Error& error() const {
+    if (!error_) detail::result_misused("the error of a success");
+    return *error_;
+  }
 
  private:
   std::optional<Error> error_;

@@ -101,7 +101,7 @@ struct StoreStats {
   std::uint64_t journal_bytes = 0;
   std::uint64_t checkpoints = 0;
   std::uint64_t free_bytes = 0;     // of the file system
-  bool damaged = false;             // opened read-only because the journal is damaged; see damage()
+  bool damaged = false;             // the journal is damaged: opened read-only, writing says where
   // What collect() could not read, with one checkpoint that reaches it: everything older is kept until that is removed.
   std::vector<Damage> uncounted;
 };
@@ -118,7 +118,8 @@ struct VerifyProgress {
 };
 
 // Reads one checkpoint. Every byte handed out has passed its checksum; damage is Code::corrupt and names the place.
-// Stays valid, and readable, when the store goes on, collects garbage, or the checkpoint is removed while pinned.
+// Stays valid, and readable, when the store goes on, collects garbage, or the checkpoint is removed; it may outlive the
+// Store.
 class CheckpointReader {
  public:
   virtual ~CheckpointReader() = default;
@@ -138,7 +139,8 @@ class CheckpointReader {
   // of the same object. For a fault handler that wants what is already decompressed.
   virtual Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t object, std::uint64_t page, std::size_t limit) = 0;
 
-  // Data and zero extents of [offset, offset + length), page-grained, in order, at most `limit` of them.
+  // Data and zero extents of [offset, offset + length), in order and without gaps, at most `limit` of them. They are of
+  // whole pages: the first may begin before `offset`, the last may end after the range, but not after the object.
   virtual Result<std::vector<Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
                                               std::size_t limit) = 0;
 
@@ -147,7 +149,7 @@ class CheckpointReader {
 };
 
 // Collects one epoch. Nothing of it exists until commit() has returned success. Destroying it abandons the epoch.
-// One thread at a time. Errors are sticky: after one, only abandonment is possible.
+// One thread at a time. Errors are sticky: after one, only abandonment is possible. May outlive the Store it came from.
 class EpochWriter {
  public:
   virtual ~EpochWriter() = default;
@@ -155,7 +157,9 @@ class EpochWriter {
   virtual std::uint64_t number() const = 0;
 
   // Bytes of objects[object] (the vector given to begin_epoch). Any alignment; a part of a page is completed from what
-  // the page was before. Later calls win. Device state and config grow with what is written to them.
+  // the page was before. Later calls win. The range lies within the object's size_bytes; device state and config grow
+  // with what is written to them, to at most 1 GiB. Errors: invalid (object, range), corrupt (of a page to complete),
+  // no_space, io.
   virtual Status write(std::size_t object, std::uint64_t offset, std::span<const std::uint8_t> data) = 0;
   virtual Status zero(std::size_t object, std::uint64_t offset, std::uint64_t length) = 0;
 
@@ -184,27 +188,40 @@ class Store {
   // Makes a machine known. Errors: exists, invalid (name: 1 to 64 of [A-Za-z0-9._-], not starting with '.' or '-').
   virtual Status add_machine(const std::string& name, const std::array<std::uint8_t, 16>& uuid) = 0;
   virtual std::vector<MachineInfo> machines() const = 0;
-  // Removes the machine and every checkpoint of it that is not pinned; busy when one is.
+  // Removes the machine and all its checkpoints in one durable step. Errors: not_found; busy when one of them is
+  // pinned: then nothing is removed.
   virtual Status forget_machine(const std::string& name) = 0;
 
   // Kept checkpoints of a machine, oldest first.
   virtual Result<std::vector<CheckpointInfo>> checkpoints(const std::string& machine) const = 0;
   virtual Result<CheckpointInfo> checkpoint(const CheckpointId& id) const = 0;
 
-  // Opens a new epoch. `number` must be larger than any the machine has used. Errors: invalid, not_found (parent).
+  // Opens a new epoch. `number` must be larger than any the machine has used; it is used by the commit. An epoch
+  // without a base reads the heads of all segments first, so that it stores nothing twice. Errors: not_found (machine,
+  // parent), invalid (number, base, an object), limit (more than 4,096 objects), refused (the store is read-only),
+  // corrupt or io (the parent cannot be read, or the store could not be written earlier).
   virtual Result<std::unique_ptr<EpochWriter>> begin_epoch(const std::string& machine, std::uint64_t number,
                                                            const EpochBase& base, const std::vector<Object>& objects) = 0;
 
+  // Errors: not_found, corrupt (its manifest), version, io.
   virtual Result<std::unique_ptr<CheckpointReader>> open_checkpoint(const CheckpointId& id) = 0;
 
-  // Removes checkpoints in one durable step; pinned ones: busy, nothing removed. Space comes back with collect().
+  // These are durable when they return, and after an error nothing has changed; when that is io, the store may refuse
+  // to write until it is opened again. Errors besides those named: not_found, refused (read-only), no_space, io.
+
+  // Removes checkpoints in one step; pinned ones: busy, nothing removed; more than 65,536: limit. Space comes back with
+  // collect().
   virtual Status remove(const std::string& machine, std::span<const std::uint64_t> numbers) = 0;
-  virtual Status name(const CheckpointId& id, const std::string& name) = 0;   // empty: takes the name away
-  virtual Status pin(const CheckpointId& id, const std::string& holder) = 0;  // survives restarts
+  // At most 255 bytes; empty: takes the name away. exists: another checkpoint of the machine has it.
+  virtual Status name(const CheckpointId& id, const std::string& name) = 0;
+  // Holders of 1 to 255 bytes; pins survive restarts. A second pin of one holder, or an unpin without one, changes
+  // nothing.
+  virtual Status pin(const CheckpointId& id, const std::string& holder) = 0;
   virtual Status unpin(const CheckpointId& id, const std::string& holder) = 0;
 
-  // One bounded step of garbage collection: deletes dead segments, rewrites at most one. Returns the bytes given back; 0:
-  // nothing to do. Damage does not stop it: see StoreStats::uncounted.
+  // One bounded step of garbage collection: deletes dead segments, rewrites at most one. Returns the bytes given back;
+  // 0: nothing to do. Damage does not stop it: see StoreStats::uncounted. After an error no live byte is gone; a later
+  // call goes on.
   virtual Result<std::uint64_t> collect() = 0;
 
   // Re-reads and re-hashes what the given checkpoints (empty: all) reach. `progress` may return false to cancel.
@@ -212,7 +229,8 @@ class Store {
                                              bool (*progress)(void* context, const VerifyProgress&), void* context) = 0;
 
   virtual StoreStats stats() const = 0;
-  // For a reader: sees what has been committed since. A no-op for the writer.
+  // For a reader: sees what has been committed since. A no-op for the writer. After an error (not_found, corrupt, io)
+  // what was seen before stays; a later call may succeed.
   virtual Status refresh() = 0;
 };
 

@@ -2,9 +2,11 @@
 //
 // The checkpoint stream, server side: bytes of one QEMU connection in, store epochs and answers out.
 // Wire format: doc/stream_format.md. Does no I/O of its own on the socket: feed() it what was read, send what it
-// answers. That makes it testable and fuzzable byte by byte.
+// answers. That makes it testable and fuzzable byte by byte. A receiver belongs to one connection and is used by one
+// thread at a time; the Store must outlive it. Destroying it abandons the open epoch.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -72,6 +74,7 @@ class StreamReceiver {
 
   // Bytes still missing of the message under way; 0 between messages. For the stall limit.
   virtual std::size_t missing_bytes() const = 0;
+  // 0: none.
   virtual std::uint64_t open_epoch() const = 0;
 };
 
