@@ -151,28 +151,19 @@ Result<std::shared_ptr<SegmentFile>> SegmentStore::file(std::uint64_t segment) {
 
 // Outside the lock: two threads may both do it, and one of the results is kept.
 Result<std::shared_ptr<SegmentFile>> SegmentStore::open_file(std::uint64_t id) {
-  std::shared_ptr<Blob> blob;
-  {
-    std::lock_guard lock(mutex_);
-    auto at = entries_.find(id);
-    if (at != entries_.end()) blob = at->second.held;
+  auto opened = backend_.open(segments_folder + segment_name(id));
+  if (!opened && opened.error().code == Code::not_found) {
+    const char* cause = options_.read_only ? " is missing: was the checkpoint pinned before it was read?" : " is missing";
+    return make_error(Code::corrupt, "segments/" + segment_name(id) + cause);
   }
-  if (!blob) {
-    auto opened = backend_.open(segments_folder + segment_name(id));
-    if (!opened && opened.error().code == Code::not_found) {
-      return make_error(Code::corrupt, "segments/" + segment_name(id) + " is missing");
-    }
-    if (!opened) return opened.error();
-    blob = opened.take();
-  }
-  CKPT_ASSIGN(auto file, SegmentFile::open(blob, id, uuid_, next_serial_++, false));
+  if (!opened) return opened.error();
+  CKPT_ASSIGN(auto file, SegmentFile::open(opened.take(), id, uuid_, next_serial_++, false));
   CKPT_ASSIGN(std::uint64_t bytes, file->blob().size());
   std::lock_guard lock(mutex_);
   Entry& entry = entries_[id];
   if (auto other = entry.loaded.lock()) return other;
   entry.bytes = bytes;
-  if (options_.read_only) entry.held = blob;
-  if (!file->sealed()) entry.unsealed = file;
+  if (!file->sealed() && !options_.read_only) entry.unsealed = file;
   entry.loaded = file;
   remember_locked(file);
   return file;

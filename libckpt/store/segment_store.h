@@ -37,8 +37,8 @@ class SegmentStore {
 
   SegmentStore(Backend& backend, const StoreUuid& uuid, const Options& options);
 
-  // Lists the segments. A writer finishes what an interrupted one left; `dropped` were being deleted. A reader opens each
-  // and keeps it open, so that it stays readable whatever the writer deletes. Call again to see new ones.
+  // Lists the segments. A writer finishes what an interrupted one left; `dropped` were being deleted. A reader opens
+  // none before it reads from it. Call again to see new ones.
   Status load(const std::vector<std::uint64_t>& dropped);
   // IDs from here on are free; the journal may know of larger ones than there are files.
   void reserve_ids(std::uint64_t used);
@@ -93,12 +93,11 @@ class SegmentStore {
     bool duplicates_allowed = true;
     bool damaged = false;                                // found by reading: nothing new may rest on it
     bool indexed = false;
-    std::shared_ptr<Blob> held;                          // a reader's
-    std::shared_ptr<SegmentFile> unsealed;               // scanning again would be slow
+    std::shared_ptr<SegmentFile> unsealed;               // the writer's: scanning again would be slow
     std::weak_ptr<SegmentFile> loaded;
     std::optional<std::vector<bool>> kept;               // after a rewrite: ordinals that are still there
   };
-  static constexpr std::size_t max_loaded_files = 256;
+  static constexpr std::size_t max_loaded_files = 256;  // and so many are open, of however large a store
 
   Status recover(std::uint64_t id, Entry& entry);
   Result<std::shared_ptr<SegmentFile>> open_file(std::uint64_t id);

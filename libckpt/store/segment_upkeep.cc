@@ -62,13 +62,12 @@ Status SegmentStore::load(const std::vector<std::uint64_t>& dropped) {
       CKPT_TRY(backend_.remove(segments_folder + name));
       continue;
     }
-    auto blob = backend_.open(segments_folder + name);
-    if (!blob && blob.error().code == Code::not_found) continue;
-    if (!blob) return blob.error();
     Entry entry;
-    CKPT_ASSIGN(entry.bytes, (*blob)->size());
-    if (options_.read_only) entry.held = blob.take();
-    if (!options_.read_only) CKPT_TRY(recover(id, entry));
+    if (!options_.read_only) {
+      CKPT_ASSIGN(auto blob, backend_.open(segments_folder + name));
+      CKPT_ASSIGN(entry.bytes, blob->size());
+      CKPT_TRY(recover(id, entry));
+    }
     std::lock_guard lock(mutex_);
     entries_.emplace(id, std::move(entry));
   }
@@ -110,11 +109,20 @@ Status SegmentStore::recover(std::uint64_t id, Entry& entry) {
 }
 
 std::vector<SegmentStore::Info> SegmentStore::list() const {
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   std::vector<Info> infos;
   for (const auto& [id, entry] : entries_) infos.push_back({id, entry.bytes, true});
   for (const auto& writer : full_) infos.push_back({writer->id(), writer->size(), false});
   if (open_) infos.push_back({open_->id(), open_->size(), false});
+  lock.unlock();
+  if (!options_.read_only) return infos;
+  // A reader has not asked yet, and the writer goes on.
+  for (Info& info : infos) {
+    auto blob = backend_.open(segments_folder + segment_name(info.id));
+    auto size = blob ? (*blob)->size() : Result<std::uint64_t>(blob.error());
+    info.bytes = size ? *size : 0;
+  }
+  std::erase_if(infos, [](const Info& info) { return info.bytes == 0; });
   return infos;
 }
 

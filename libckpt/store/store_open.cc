@@ -131,8 +131,6 @@ Result<std::unique_ptr<Store>> Store::open(Env& env, const std::string& given_pa
 }
 
 Status load_store(StoreCore& core) {
-  // A reader opens the segments first: those it has open stay readable whatever the writer deletes from here on.
-  if (core.options.read_only) CKPT_TRY(core.segments.load({}));
   CKPT_TRY(load_catalog(core));
   core.segments.reserve_ids(core.catalog.largest_segment());
   if (!core.options.read_only && !core.journal.damage().empty()) {
@@ -154,7 +152,6 @@ Status load_store(StoreCore& core) {
 
 Status refresh_store(StoreCore& core) {
   if (!core.options.read_only || core.lock) return {};
-  CKPT_TRY(core.segments.load({}));
   bool again = false;
   {
     std::lock_guard commit(core.commit_mutex);

@@ -15,7 +15,10 @@ Error power_is_off() { return system_error(EIO, "the power is off"); }
 class FaultFile : public File {
  public:
   FaultFile(FaultEnv& env, std::shared_ptr<FaultEnv::Inode> inode, std::shared_ptr<int> lock)
-      : env_(env), inode_(std::move(inode)), lock_(std::move(lock)), generation_(env.generation_) {}
+      : env_(env), inode_(std::move(inode)), lock_(std::move(lock)), generation_(env.generation_) {
+    ++env_.open_files_;
+  }
+  ~FaultFile() override { --env_.open_files_; }
 
   Result<std::size_t> read_at(std::uint64_t offset, std::span<std::uint8_t> out) override {
     std::lock_guard lock(env_.mutex_);

@@ -5,6 +5,7 @@
 // Thread-safe; in which order threads come is theirs.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -44,6 +45,7 @@ class FaultEnv : public Env {
   std::function<void(const Status&)> on_sync;
   // From now on a file grows only while all together fit.
   void set_capacity(std::uint64_t bytes) { capacity_bytes_ = bytes; }
+  int open_files() const { return open_files_; }
   // What is left after the power is back. Every open handle is dead.
   void power_cycle();
   // Flips one bit of a file, durably.
@@ -100,6 +102,7 @@ class FaultEnv : public Env {
   std::uint64_t fault_call_ = 0;
   bool taken_ = false;
   bool power_off_ = false;
+  std::atomic<int> open_files_{0};
   std::uint64_t capacity_bytes_ = ~std::uint64_t{0};
   std::map<std::string, std::vector<NameChange>> folders_;  // with their unsynced changes
   Names names_;

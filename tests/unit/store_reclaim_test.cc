@@ -141,17 +141,36 @@ TEST_F(StoreReclaim, AnOpenReaderKeepsARemovedCheckpointReadable) {
   EXPECT_GT(collect_all(), before / 2);
 }
 
-TEST_F(StoreReclaim, AReaderInAnotherProcessKeepsItsFilesOpen) {
+TEST_F(StoreReclaim, AReaderInAnotherProcessReadsWhatIsPinnedWhateverIsReclaimed) {
   commit("vm", 1, {}, 0, 200, 1000);
-  commit("vm", 2, {}, 0, 1, 5000);
+  commit("vm", 2, {"vm", 1}, 0, 100, 5000);
+  ASSERT_TRUE(store->pin({"vm", 2}, "reader").ok());
   auto foreign = open(true);
-  auto reader = foreign->open_checkpoint({"vm", 1}).take();
+  auto reader = foreign->open_checkpoint({"vm", 2}).take();
   remove("vm", {1});
   EXPECT_GT(collect_all(), 0u);
-  for (std::uint64_t at = 0; at < 200; ++at) expect_page(*reader, at, 1000 + at);
+  for (std::uint64_t at = 0; at < 200; ++at) expect_page(*reader, at, at < 100 ? 5000 + at : 1000 + at);
+  commit("vm", 3, {}, 0, 1, 9000);
   ASSERT_TRUE(foreign->refresh().ok());
-  EXPECT_EQ(foreign->checkpoints("vm")->size(), 1u);
-  expect_page(*foreign, {"vm", 2}, 0, 5000);
+  EXPECT_EQ(foreign->checkpoints("vm")->size(), 2u);
+  expect_page(*foreign, {"vm", 3}, 0, 9000);
+  EXPECT_EQ(foreign->stats().segments, store->stats().segments);
+}
+
+TEST_F(StoreReclaim, AReaderOpensWhatItReadsAndNotTheWholeStore) {
+  for (std::uint64_t number = 1; number <= 22; ++number) commit("vm", number, {}, 0, 250, number * 1000);
+  store.reset();
+  ASSERT_GT(env.list("/disk/store/segments").take().size(), 300u);
+  ASSERT_EQ(env.open_files(), 0);
+  std::uint64_t calls = env.calls();
+  auto foreign = open(true);
+  expect_page(*foreign, {"vm", 9}, 0, 9000);
+  EXPECT_LE(env.open_files(), 4);
+  EXPECT_LT(env.calls() - calls, 50u);
+  for (std::uint64_t number = 1; number <= 22; ++number) {
+    for (std::uint64_t at = 0; at < 250; at += 5) expect_page(*foreign, {"vm", number}, at, number * 1000 + at);
+  }
+  EXPECT_LE(env.open_files(), 260);
 }
 
 TEST_F(StoreReclaim, ChunksThatAnOpenEpochFoundAgainSurvive) {

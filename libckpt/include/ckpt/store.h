@@ -119,7 +119,8 @@ struct VerifyProgress {
 
 // Reads one checkpoint. Every byte handed out has passed its checksum; damage is Code::corrupt and names the place.
 // Stays valid, and readable, when the store goes on, collects garbage, or the checkpoint is removed; it may outlive the
-// Store.
+// Store. With a store that is open for reading only, beside a writer, that takes a pin, set before it is opened: what it
+// reads is opened when needed.
 class CheckpointReader {
  public:
   virtual ~CheckpointReader() = default;
