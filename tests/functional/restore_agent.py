@@ -4,6 +4,7 @@
 with the store away, byte for byte, twice at once, and with its disk over NBD."""
 # limit: 600
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -188,9 +189,12 @@ def wrong_machine(saved):
 
 def second_machine(saved):
     """An agent has one machine: another is refused by the agent, and the first one does not notice."""
+    other_disk = saved.directory + "/other.raw"
+    shutil.copy(saved.directory + "/checkpoint/disk+disk0", other_disk)
     with saved.agent("lazy") as agent, saved.machine() as guest:
         load_devices(guest, saved)
-        does_not_start(saved, ["the restore agent refused", "this agent serves another machine already: start one"])
+        does_not_start(saved, ["the restore agent refused", "this agent serves another machine already: start one"],
+                       disk=(other_disk, "raw"))
         wait_state(guest, "restoring")
         saved.check(guest)
         assert agent.process.poll() is None
