@@ -13,19 +13,9 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from ckpt_site import ROOT, CtlError, Site, wait_until  # noqa: E402
 from generator import Generator, ask  # noqa: E402
+from own_mounts import in_own_namespace  # noqa: E402
 
 INVALID, BUSY, NO_SPACE, UNAVAILABLE, REFUSED = 3, 7, 8, 10, 11
-
-
-def in_own_namespace():
-    if os.environ.get("CKPT_OWN_MOUNTS"):
-        return
-    probe = subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True, check=False)
-    if probe.returncode != 0:
-        print("needs the right to mount:", probe.stderr.strip())
-        sys.exit(77)
-    os.environ["CKPT_OWN_MOUNTS"] = "1"
-    os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv])
 
 
 def refused(site, code, *arguments):
