@@ -20,8 +20,8 @@ BENCH  ?=
 help:
 	@echo 'make demo       protect a Debian guest under load, lose its host, have it back'
 	@echo 'make test       all tests; TESTS="--only REGEX --suite unit|functional"'
-	@echo 'make test-asan  unit tests with address and undefined behaviour sanitizers'
-	@echo 'make test-tsan  libckpt, daemon, agent and probe with the thread sanitizer'
+	@echo 'make test-asan  all of ours with the address and undefined behaviour sanitizers'
+	@echo 'make test-tsan  the same with the thread sanitizer'
 	@echo 'make build      packages, patched QEMU, guests, and everything of ours'
 	@echo 'make install    to DESTDIR and PREFIX (default /usr/local)'
 	@echo 'make bench      figures next to their floors; BENCH="--quick --only NAME --json"'
@@ -53,13 +53,8 @@ guests: packages qemu
 $(BUILD)/build.ninja: | packages
 	$(MESON) setup $(BUILD) --prefix=$(PREFIX) --buildtype=debugoptimized
 
-# A sanitized build of its own, and the tests that need no QEMU.
-test-asan: packages
-	[ -f build-asan/build.ninja ] || $(MESON) setup build-asan -Db_sanitize=address,undefined \
-		-Db_lundef=false --buildtype=debugoptimized
-	ninja -C build-asan -j $(JOBS) --quiet
-	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-		$(PYTHON) tests/run --build build-asan --suite unit $(TESTS)
+test-asan: packages qemu guests
+	JOBS=$(JOBS) tests/sanitized asan $(TESTS)
 
 test-tsan: packages qemu guests
 	JOBS=$(JOBS) tests/sanitized tsan $(TESTS)

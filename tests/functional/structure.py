@@ -227,6 +227,14 @@ def check_named_tests(everything):
                 yield f"{name}:{number}: there is no {path}"
 
 
+def check_tests_run(everything):
+    """What is not executable is no test for tests/run, and nobody would miss it."""
+    for name in everything:
+        if name.startswith(("tests/functional/", "tests/soak/")) and name.count("/") == 2:
+            if not os.access(os.path.join(ROOT, name), os.X_OK):
+                yield f"{name}:1: not executable: tests/run passes over it"
+
+
 def registry_hosts():
     """Where this machine gets its packages; Debian's own names are no secret."""
     sources = glob.glob("/etc/apt/sources.list") + glob.glob("/etc/apt/sources.list.d/*")
@@ -263,6 +271,7 @@ def main():
         ("every source names its licence", check_spdx(everything)),
         ("nothing is left for later", check_left_overs(everything)),
         ("doc/consistency.md names tests that exist", check_named_tests(everything)),
+        ("every test is run", check_tests_run(everything)),
         ("nothing names one machine or its registry", check_private_names(everything)),
     ]
     failed = 0
