@@ -58,6 +58,7 @@ Json to_json(const RestoreState& state) {
           {"phase", state.phase},
           {"reason", state.reason},
           {"holder", state.holder},
+          {"token", state.token},
           {"starter", to_json(state.starter)},
           {"agent", to_json(state.agent)},
           {"agent_argv", state.agent_argv},
@@ -84,6 +85,7 @@ ckpt::Result<RestoreState> restore_from_json(const Json& json) {
   CKPT_ASSIGN(state.phase, required_string(json, "phase"));
   state.reason = text_of(json, "reason");
   CKPT_ASSIGN(state.holder, required_string(json, "holder"));
+  state.token = text_of(json, "token");
   state.starter = process_of(json, "starter");
   state.agent = process_of(json, "agent");
   CKPT_ASSIGN(state.agent_argv, string_array(json, "agent_argv"));

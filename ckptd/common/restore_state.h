@@ -29,6 +29,7 @@ struct RestoreState {
   std::string phase;   // see doc/control_protocol.md
   std::string reason;
   std::string holder;  // of the pin
+  std::string token;   // ckptd's for the starter, who shows it with every step; random
   ProcessId starter;   // the ckptctl that began it
   ProcessId agent;
   std::vector<std::string> agent_argv;

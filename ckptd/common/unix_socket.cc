@@ -53,6 +53,12 @@ ckpt::Result<Fd> listen_unix(const std::string& path) {
   return fd;
 }
 
+pid_t peer_pid(int fd) {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
+}
+
 ckpt::Status check_peer(int fd) {
   ucred peer{};
   socklen_t length = sizeof(peer);

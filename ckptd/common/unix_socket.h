@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 
 #include "ckpt/result.h"
@@ -14,5 +16,6 @@ ckpt::Result<Fd> listen_unix(const std::string& path);
 ckpt::Result<Fd> connect_unix(const std::string& path);
 // ok when the other end is root or the same user as this process.
 ckpt::Status check_peer(int fd);
+pid_t peer_pid(int fd);  // of whoever connected; 0 when unknown
 
 }  // namespace ckptd

@@ -74,7 +74,9 @@ ckpt::Status Restore::begin() {
   CKPT_ASSIGN(begun_, context_.request({{"verb", "restore_begin"},
                                         {"machine", options_.target.machine},
                                         {"point", options_.target.point},
-                                        {"as", as}}));
+                                        {"as", as},
+                                        {"mode", options_.mode}}));
+  token_ = text_of(begun_, "token");
   number_ = number_of(begun_["checkpoint"], "number");
   directory_ = text_of(begun_, "directory");
   state_.name = as;
@@ -82,17 +84,24 @@ ckpt::Status Restore::begin() {
   state_.mode = options_.mode;
   state_.phase = "starting";
   state_.holder = text_of(begun_, "holder");
-  state_.starter = process_id(::getpid());
   state_.qmp = text_of(begun_, "qmp");
   state_.agent_status = directory_ + "/agent.json";
   mark("pinned");
-  return save();
+  return {};
+}
+
+ckpt::Status Restore::save() {
+  auto told = context_.request({{"verb", "restore_update"}, {"token", token_}, {"state", to_json(state_)}});
+  if (!told.ok()) return told.error();
+  return {};
 }
 
 ckpt::Status Restore::build() {
   CKPT_TRY(read_command());
   CKPT_TRY(place_disks());
   CKPT_TRY(start_agent());
+  // What ckptd knows of is ended when this process dies.
+  CKPT_TRY(save());
   CKPT_TRY(start_servers());
   CKPT_TRY(save());
   CKPT_TRY(start_probe());
@@ -290,6 +299,9 @@ ckpt::Status Restore::let_run() {
   // A machine that was paused stays so, and its disks would stay inactive with it: they could not be streamed in.
   bool paused = text_of(begun_["epoch"], "run_state") != "running";
   if (!paused) name_vcpus();
+  // From here on nobody but QEMU knows whether the guest runs; ckptd asks it before it takes the machine for lost.
+  state_.phase = "resuming";
+  CKPT_TRY(save());
   auto running = paused ? qmp_->execute("blockdev-set-active", {{"active", true}}) : qmp_->execute("cont");
   if (!running.ok()) return running.error();
   return {};
@@ -347,11 +359,8 @@ void Restore::give_up(const std::string& reason) {
   // Its disk images and its name are free only when it has gone.
   for (int i = 0; i < 500 && alive(state_.qemu); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   for (const auto& file : made_files_) ::unlink(file.c_str());
-  state_.phase = "failed";
-  state_.reason = reason;
-  (void)save();
-  (void)context_.request(
-      {{"verb", "restore_abandon"}, {"machine", options_.target.machine}, {"number", number_}, {"as", state_.name}});
+  // Should ckptd be away, it does the same once it is back and this process is gone.
+  (void)context_.request({{"verb", "restore_abandon"}, {"as", state_.name}, {"token", token_}, {"reason", reason}});
 }
 
 }  // namespace ckptd

@@ -54,13 +54,15 @@ private:
   ckpt::Status report(ckpt::Status status);
   ckpt::Error died(const std::string& what) const;
   void mark(const std::string& phase);
-  ckpt::Status save() { return save_restore(directory_, state_); }
+  // Tells ckptd, which keeps the record.
+  ckpt::Status save();
 
   const Context& context_;
   const RestoreOptions& options_;
 
   Json begun_;  // ckptd's answer
   std::uint64_t number_ = 0;
+  std::string token_;
   std::string directory_;
   RestoreState state_;
   std::optional<QemuCommand> command_;

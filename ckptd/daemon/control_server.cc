@@ -95,7 +95,7 @@ void ControlServer::serve(Fd fd) {
                          answer["more"] = true;
                          return channel.write_line(dump(answer)).ok();
                        },
-                       [&] { return channel.peer_closed() || daemon_.stopping(); }};
+                       [&] { return channel.peer_closed() || daemon_.stopping(); }, process_id(peer_pid(channel.fd()))};
     auto answer = Verbs(daemon_, supervisor_).handle(*request, reply);
     Json json = answer.ok() ? *answer : error_answer(answer.error());
     if (answer.ok()) json["ok"] = true;

@@ -15,6 +15,8 @@
 #include "common/text.h"
 #include "daemon/block_jobs.h"
 #include "daemon/log.h"
+#include "daemon/restore_words.h"
+#include "daemon/restored_base.h"
 
 namespace ckptd {
 
@@ -30,19 +32,6 @@ constexpr std::int64_t talk_interval_ms = 500;
 constexpr unsigned restarts_at_once = 5;
 constexpr std::int64_t backoff_ms = 250, backoff_largest_ms = 1'000;
 constexpr std::int64_t grown_up_ms = 10'000;
-
-bool under_way(const RestoreState& state) {
-  return state.phase == "starting" || state.phase == "running" || state.phase == "streaming";
-}
-
-std::vector<std::string> directories_in(const std::string& path) {
-  std::vector<std::string> found;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(path, error))
-    if (entry.is_directory(error)) found.push_back(entry.path());
-  std::sort(found.begin(), found.end());
-  return found;
-}
 
 // The two service levels between the guest's start and BTN; null where nothing is known yet.
 Json service_json(const Json& agent, const Json& probe) {
@@ -86,20 +75,29 @@ Json restore_json(const RestoreState& state, const std::string& directory) {
 
 }  // namespace
 
+bool under_way(const RestoreState& state) {
+  return state.phase == "starting" || state.phase == "resuming" || state.phase == "running" ||
+         state.phase == "streaming";
+}
+
 Json read_agent_status(const RestoreState& state) {
   if (state.agent_status.empty()) return Json::object();
   auto status = read_json_file(state.agent_status);
   return status.ok() ? *status : Json::object();
 }
 
-Supervisor::Supervisor(Daemon& daemon) : daemon_(daemon), thread_([this] { run(); }) {}
+Supervisor::Supervisor(Daemon& daemon) : daemon_(daemon) {
+  load();
+  drop_orphaned_pins();
+  thread_ = std::thread([this] { run(); });
+}
 
 Supervisor::~Supervisor() { thread_.join(); }
 
 void Supervisor::run() {
   while (!daemon_.stopping()) {
     watched_.clear();
-    for (const auto& directory : directories_in(daemon_.run_dir().restores())) step(directory);
+    for (const auto& name : names()) step(name);
     wait_for_a_death(step_interval_ms);
   }
 }
@@ -119,28 +117,34 @@ void Supervisor::wait_for_a_death(int time_limit_ms) {
   ::poll(entries.data(), entries.size(), time_limit_ms);
 }
 
-void Supervisor::step(const std::string& directory) {
+std::vector<std::string> Supervisor::names() {
   std::lock_guard lock(mutex_);
-  auto state = load_restore(directory);
-  if (!state.ok()) {
-    std::string& complaint = complaints_[directory];
-    if (state.error().code != Code::not_found && complaint != state.error().message()) {
-      complaint = state.error().message();
-      log_line("left alone: " + complaint);
-    }
-    return;
-  }
-  if (!tend(*state, directory)) return;
-  if (auto saved = save_restore(directory, *state); !saved.ok()) log_line(saved.error().message());
+  std::vector<std::string> names;
+  for (const auto& [name, known] : restores_) names.push_back(name);
+  return names;
+}
+
+void Supervisor::step(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  auto it = restores_.find(name);
+  if (it == restores_.end()) return;
+  if (tend(it->second.state)) it->second.saved = false;
+  if (!it->second.saved) (void)save(it->second);
+}
+
+ckpt::Status Supervisor::save(Known& known) {
+  auto saved = save_restore(directory_of(known.state), known.state);
+  known.saved = saved.ok();
+  std::string& complaint = complaints_[known.state.name];
+  std::string now = saved.ok() ? "" : saved.error().message();
+  if (complaint != now && !now.empty()) log_line(known.state.name + ": its restore's state is not saved: " + now);
+  complaint = now;
+  return saved;
 }
 
 // True when the state has changed.
-bool Supervisor::tend(RestoreState& state, const std::string& directory) {
-  if (state.phase == "starting") {
-    if (alive(state.starter)) return false;
-    close(state, "failed", "ckptctl ended before the guest ran");
-    return true;
-  }
+bool Supervisor::tend(RestoreState& state) {
+  if (state.phase == "starting" || state.phase == "resuming") return tend_start(state);
   if (state.phase == "local" && !alive(state.qemu)) {
     state.phase = "ended";
     return true;
@@ -151,8 +155,8 @@ bool Supervisor::tend(RestoreState& state, const std::string& directory) {
     return true;
   }
   bool done = text_of(read_agent_status(state), "state") == "done";
-  bool changed = tend_agent(state, directory, done);
-  changed |= tend_servers(state, directory);
+  bool changed = tend_agent(state, done);
+  changed |= tend_servers(state);
   if (!done) watch(state.agent);
   for (const auto& disk : state.disks) watch(disk.server);
   if (!done) return changed;
@@ -161,9 +165,27 @@ bool Supervisor::tend(RestoreState& state, const std::string& directory) {
   return tend_disks(state) || changed;
 }
 
-bool Supervisor::tend_agent(RestoreState& state, const std::string& directory, bool done) {
+// While its starter lives, a restore's beginning is the starter's.
+bool Supervisor::tend_start(RestoreState& state) {
+  if (alive(state.starter)) return false;
+  if (state.phase == "resuming" && alive(state.qemu)) {
+    // It was about to let the guest run. A QEMU that does not say is asked again: it may well.
+    auto runs = ask(state, guest_has_run);
+    if (!runs || !runs->ok()) return false;
+    if (**runs) {
+      state.phase = "running";
+      state.running_ns = wall_clock_ns();
+      log_line(state.name + ": ckptctl ended, but the guest runs");
+      return true;
+    }
+  }
+  close(state, "failed", "ckptctl ended before the guest ran");
+  return true;
+}
+
+bool Supervisor::tend_agent(RestoreState& state, bool done) {
   if (done || alive(state.agent) || !may_start("agent " + state.name)) return false;
-  auto agent = spawn_detached(state.agent_argv, {.directory = "/", .log_path = state.log_path(directory)});
+  auto agent = spawn_detached(state.agent_argv, {.directory = "/", .log_path = state.log_path(directory_of(state))});
   if (!agent.ok()) {
     log_line(state.name + ": restore-agent has died and cannot be started again: " + agent.error().message());
     state.reason = agent.error().message();
@@ -175,12 +197,12 @@ bool Supervisor::tend_agent(RestoreState& state, const std::string& directory, b
   return true;
 }
 
-bool Supervisor::tend_servers(RestoreState& state, const std::string& directory) {
+bool Supervisor::tend_servers(RestoreState& state) {
   bool changed = false;
   for (auto& disk : state.disks) {
     if (disk.local || alive(disk.server) || !may_start("server " + state.name + " " + disk.name)) continue;
     remove_server_socket(disk);
-    auto server = spawn_detached(disk.server_argv, {.directory = "/", .log_path = state.log_path(directory)});
+    auto server = spawn_detached(disk.server_argv, {.directory = "/", .log_path = state.log_path(directory_of(state))});
     if (!server.ok()) {
       log_line(state.name + ": nbdkit of disk " + disk.name + " cannot be started again: " + server.error().message());
       continue;
@@ -209,9 +231,7 @@ bool Supervisor::all_local(RestoreState& state) {
 bool Supervisor::tend_disks(RestoreState& state) {
   auto talk = talks_.find(state.name);
   if (talk == talks_.end()) {
-    auto& next_ms = next_talk_ms_[state.name];
-    if (monotonic_ms() < next_ms) return false;
-    next_ms = monotonic_ms() + talk_interval_ms;
+    if (!may_talk(state.name)) return false;
     bool started = state.phase == "streaming";
     talks_[state.name] = {state.begun_ns,
                           std::async(std::launch::async, started ? check_block_streams : start_block_streams, state)};
@@ -222,6 +242,28 @@ bool Supervisor::tend_disks(RestoreState& state) {
   auto disks = talk->second.disks.get();
   talks_.erase(talk);
   return about_this && take_disks(state, disks);
+}
+
+bool Supervisor::may_talk(const std::string& name) {
+  auto& next_ms = next_talk_ms_[name];
+  if (monotonic_ms() < next_ms) return false;
+  next_ms = monotonic_ms() + talk_interval_ms;
+  return true;
+}
+
+std::optional<ckpt::Result<bool>> Supervisor::ask(const RestoreState& state,
+                                                  ckpt::Result<bool> (*question)(const RestoreState&)) {
+  auto asked = questions_.find(state.name);
+  if (asked == questions_.end()) {
+    if (may_talk(state.name)) questions_[state.name] = {state.token, std::async(std::launch::async, question, state)};
+    return {};
+  }
+  if (asked->second.answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return {};
+  bool about_this = asked->second.token == state.token;
+  auto answer = asked->second.answer.get();
+  questions_.erase(asked);
+  if (!about_this) return {};
+  return answer;
 }
 
 bool Supervisor::take_disks(RestoreState& state, const ckpt::Result<std::vector<RestoredDisk>>& disks) {
@@ -252,7 +294,10 @@ bool Supervisor::take_disks(RestoreState& state, const ckpt::Result<std::vector<
 }
 
 void Supervisor::close(RestoreState& state, const std::string& phase, const std::string& reason) {
-  if (phase == "failed") terminate(state.qemu, SIGKILL);
+  if (phase == "failed") {
+    terminate(state.qemu, SIGKILL);
+    revoke_base(daemon_.run_dir(), state.name);
+  }
   terminate(state.agent, SIGTERM);
   for (const auto& disk : state.disks) terminate(disk.server, SIGTERM);
   ::unlink(daemon_.run_dir().device_state(state.name).c_str());
@@ -284,54 +329,37 @@ bool Supervisor::may_start(const std::string& key) {
 Json Supervisor::list(const std::string& machine) {
   std::lock_guard lock(mutex_);
   Json all = Json::array();
-  for (const auto& directory : directories_in(daemon_.run_dir().restores())) {
-    auto state = load_restore(directory);
-    if (state.ok() && (machine.empty() || state->name == machine)) all.push_back(restore_json(*state, directory));
-  }
+  for (const auto& [name, known] : restores_)
+    if (machine.empty() || name == machine) all.push_back(restore_json(known.state, directory_of(known.state)));
   return all;
-}
-
-ckpt::Status Supervisor::check_free(const std::string& machine, const std::string& cure) {
-  std::lock_guard lock(mutex_);
-  std::string directory = daemon_.run_dir().restore(machine);
-  auto state = load_restore(directory);
-  if (!state.ok() || !under_way(*state)) return {};
-  if (state->phase == "starting" && !alive(state->starter)) return {};
-  if (state->phase != "starting" && !alive(state->qemu)) {
-    // Its machine is lost again, and step() has not seen it yet: after this it must not take the next restore's state
-    // for its own.
-    close(*state, "ended", "QEMU ended before all was local");
-    return save_restore(directory, *state);
-  }
-  return make_error(Code::busy, "a restore onto '" + machine + "' is under way (" + state->phase +
-                                    "): see 'ckptctl restores', " + cure);
 }
 
 void Supervisor::forget(const std::string& machine) {
   std::lock_guard lock(mutex_);
-  std::string directory = daemon_.run_dir().restore(machine);
+  auto known = restores_.find(machine);
   // One that has begun meanwhile is not touched.
-  if (auto state = load_restore(directory); state.ok() && under_way(*state)) return;
+  if (known != restores_.end() && under_way(known->second.state)) return;
   std::error_code error;
-  std::filesystem::remove_all(directory, error);
-  if (error) log_line(machine + ": " + directory + " cannot be removed: " + error.message());
-  complaints_.erase(directory);
+  std::filesystem::remove_all(daemon_.run_dir().restore(machine), error);
+  if (error) log_line(machine + ": " + error.message() + ": " + daemon_.run_dir().restore(machine));
+  if (known != restores_.end()) restores_.erase(known);
+  complaints_.erase(machine);
 }
 
 ckpt::Status Supervisor::finish(const std::string& machine) {
   CKPT_TRY(check_machine_name(machine));
   std::lock_guard lock(mutex_);
-  std::string directory = daemon_.run_dir().restore(machine);
-  auto state = load_restore(directory);
-  if (!state.ok() || !under_way(*state))
+  auto known = restores_.find(machine);
+  if (known == restores_.end() || !under_way(known->second.state))
     return make_error(Code::not_found, "no restore onto '" + machine + "' is under way: see 'ckptctl restores'");
+  RestoreState* state = &known->second.state;
   if (state->mode != "lazy") return {};
   auto mode = std::find(state->agent_argv.begin(), state->agent_argv.end(), "--mode");
   if (mode == state->agent_argv.end() || ++mode == state->agent_argv.end())
-    return make_error(Code::corrupt, directory + "/state.json: the agent's command line has no --mode");
+    return make_error(Code::corrupt, directory_of(*state) + "/state.json: the agent's command line has no --mode");
   *mode = "aggressive";
   state->mode = "aggressive";
-  CKPT_TRY(save_restore(directory, *state));
+  (void)save(known->second);
   // One that does not hear is ended: its successor, started at the next step, goes on in the new mode.
   if (!tell_agent(*state, "mode aggressive").ok()) terminate(state->agent, SIGTERM);
   return {};

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Watches restores from the moment their guest runs: replaces agents and disk servers that die, brings the disks home,
-// and ends what is over. All it knows lies in RUN_DIR/restore, so it goes on where an earlier ckptd was.
+// Keeps the records of all restores, from the moment that one's name is reserved: the phases of
+// doc/control_protocol.md. Until the guest runs the starter reports its steps; from then on agents and disk servers
+// that die are replaced and the disks brought home here. What is over is ended. All of it lies in RUN_DIR/restore too,
+// so an earlier ckptd's restores go on.
 //
 // One thread serves all restores, so it waits for nobody: words with a QEMU, which may hang, are had in a thread of
 // their own, one at a time for each restore.
@@ -10,6 +12,7 @@
 #include <future>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -32,7 +35,20 @@ public:
   void forget(const std::string& machine);
   ckpt::Status finish(const std::string& machine);
 
+  // Reserves the name for a restore of `source`, which is one's alone until it is over: the record has the token that
+  // each later step must show. Nothing is pinned yet. busy: another restore has the name, or a QEMU runs under it.
+  ckpt::Result<RestoreState> reserve(const std::string& name, const ckpt::CheckpointId& source, const std::string& mode,
+                                     const ProcessId& starter);
+  // A step of the starter's. refused: it is not the restore's owner, or the restore is over.
+  ckpt::Status update(const std::string& token, RestoreState state);
+  // Ends all that the record knows of, unpins, revokes the base.
+  ckpt::Status abandon(const std::string& name, const std::string& token, const std::string& reason);
+
 private:
+  struct Known {
+    RestoreState state;
+    bool saved = true;  // RUN_DIR may be full; what is known counts, and is saved as soon as it can be
+  };
   struct Backoff {
     std::int64_t not_before_ms = 0;
     std::int64_t started_ms = 0;
@@ -42,31 +58,58 @@ private:
     std::uint64_t begun_ns = 0;  // of the restore that it is about
     std::future<ckpt::Result<std::vector<RestoredDisk>>> disks;
   };
+  struct Question {
+    std::string token;
+    std::future<ckpt::Result<bool>> answer;
+  };
+
+  // What an earlier ckptd has left.
+  void load();
+  void drop_orphaned_pins();
+  bool owns_pin(const std::string& holder, const ckpt::CheckpointId& id) const;
+  ckpt::Status save(Known& known);
+  std::string directory_of(const RestoreState& state) const { return daemon_.run_dir().restore(state.name); }
+  ckpt::Status check_free_locked(const std::string& name, const std::string& cure);
+  void wait_for_the_last(const std::string& name);
+  // The owner's, of a restore whose guest is not known to run.
+  ckpt::Result<Known*> owned(const std::string& name, const std::string& token);
 
   void run();
+  std::vector<std::string> names();
   void watch(const ProcessId& process);
   void wait_for_a_death(int time_limit_ms);
-  void step(const std::string& directory);
-  bool tend(RestoreState& state, const std::string& directory);
-  bool tend_agent(RestoreState& state, const std::string& directory, bool done);
-  bool tend_servers(RestoreState& state, const std::string& directory);
+  void step(const std::string& name);
+  bool tend(RestoreState& state);
+  bool tend_start(RestoreState& state);
+  bool tend_agent(RestoreState& state, bool done);
+  bool tend_servers(RestoreState& state);
   bool tend_disks(RestoreState& state);
   bool take_disks(RestoreState& state, const ckpt::Result<std::vector<RestoredDisk>>& disks);
   bool all_local(RestoreState& state);
   void close(RestoreState& state, const std::string& phase, const std::string& reason);
   void unpin(const RestoreState& state);
+  // Puts the question to the restore's QEMU; nothing until there is an answer.
+  std::optional<ckpt::Result<bool>> ask(const RestoreState& state, ckpt::Result<bool> (*question)(const RestoreState&));
+  bool may_talk(const std::string& name);
   // False until a program that keeps dying may be started again.
   bool may_start(const std::string& key);
 
   Daemon& daemon_;
-  std::mutex mutex_;  // of the state files
+  std::mutex mutex_;                       // of all that follows, and of the state files
+  std::map<std::string, Known> restores_;  // by name
   std::map<std::string, Backoff> backoffs_;
-  std::map<std::string, std::string> complaints_;  // by directory
-  std::map<std::string, Talk> talks_;              // by machine
+  std::map<std::string, std::string> complaints_;  // by machine, of what cannot be saved
+  std::map<std::string, Talk> talks_;
+  std::map<std::string, Question> questions_;
   std::map<std::string, std::int64_t> next_talk_ms_;
   std::vector<ProcessId> watched_;  // their death is news
   std::thread thread_;
 };
+
+inline constexpr std::string_view restore_holder_prefix = "restore:";
+
+// Neither over nor all local.
+bool under_way(const RestoreState& state);
 
 // What the agent last wrote about itself; an empty object when there is nothing to read.
 Json read_agent_status(const RestoreState& state);

@@ -25,6 +25,7 @@ const std::map<std::string, Verbs::Handler>& Verbs::table() {
       {"set", &Verbs::set},
       {"restore_begin", &Verbs::restore_begin},
       {"restore_abandon", &Verbs::restore_abandon},
+      {"restore_update", &Verbs::restore_update},
       {"finish", &Verbs::finish},
   };
   return verbs;

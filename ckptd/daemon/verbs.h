@@ -15,6 +15,7 @@ public:
   struct Reply {
     std::function<bool(Json)> more;  // sends an answer before the last; false: the client has gone
     std::function<bool()> gone;
+    ProcessId peer;  // who asks
   };
 
   Verbs(Daemon& daemon, Supervisor& supervisor) : daemon_(daemon), supervisor_(supervisor) {}
@@ -44,6 +45,7 @@ private:
   ckpt::Result<Json> unprotect(const Json&, const Reply&);
   ckpt::Result<Json> set(const Json&, const Reply&);
   ckpt::Result<Json> restore_begin(const Json&, const Reply&);
+  ckpt::Result<Json> restore_update(const Json&, const Reply&);
   ckpt::Result<Json> restore_abandon(const Json&, const Reply&);
   ckpt::Result<Json> finish(const Json&, const Reply&);
 
@@ -52,6 +54,7 @@ private:
   ckpt::Result<Json> overview(const std::string& machine);
   ckpt::Result<Json> describe(const ckpt::CheckpointId& id);
   ckpt::Result<ckpt::CheckpointInfo> resolve(const Json& request);
+  ckpt::Result<Json> prepare_restore(const ckpt::CheckpointInfo& source, const RestoreState& state);
   ckpt::Status write_device_state(const ckpt::CheckpointId& id, const std::string& path);
 
   Daemon& daemon_;

@@ -77,6 +77,9 @@ ckpt::Result<Json> Verbs::name(const Json& request, const Reply&) {
 ckpt::Result<Json> Verbs::pin(const Json& request, const Reply&) {
   CKPT_ASSIGN(auto info, resolve(request));
   CKPT_ASSIGN(std::string holder, holder_of(request));
+  if (holder.starts_with(restore_holder_prefix))
+    return make_error(Code::invalid, "pins of '" + std::string(restore_holder_prefix) +
+                                         "…' are a restore's own, which ckptd drops with it: choose another holder");
   CKPT_TRY(daemon_.store().pin(info.id, holder));
   if (std::find(info.pins.begin(), info.pins.end(), holder) == info.pins.end()) info.pins.push_back(holder);
   return Json{{"checkpoint", checkpoint_json(info)}};
@@ -150,59 +153,59 @@ ckpt::Status Verbs::write_device_state(const ckpt::CheckpointId& id, const std::
   return make_error(Code::corrupt, spoken(id) + " holds no device state");
 }
 
-ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply&) {
-  CKPT_ASSIGN(auto info, resolve(request));
-  CKPT_ASSIGN(std::string as, string_field(request, "as", info.id.machine));
-  CKPT_TRY(check_machine_name(as));
-  CKPT_TRY(daemon_.check_not_running(as));
-  CKPT_TRY(supervisor_.check_free(as, "use --as NEWNAME"));
-  std::string holder = "restore:" + as;
-  CKPT_TRY(daemon_.store().pin(info.id, holder));
+// Whatever it leaves undone is undone by Supervisor::abandon().
+ckpt::Result<Json> Verbs::prepare_restore(const ckpt::CheckpointInfo& source, const RestoreState& state) {
   const auto& run_dir = daemon_.run_dir();
-  auto described = describe(info.id);
-  std::string base;
-  auto prepare = [&]() -> ckpt::Status {
-    CKPT_TRY(make_directories(run_dir.restore(as)));
-    for (const char* old : {"/state.json", "/agent.json", "/probe.json", "/log"})
-      ::unlink((run_dir.restore(as) + old).c_str());
-    CKPT_ASSIGN(base, grant_base(run_dir, as, info));
-    CKPT_TRY(write_device_state(info.id, run_dir.device_state(as)));
-    auto policy = daemon_.protect(as, (*described)["config"], Json());
-    if (!policy.ok()) return policy.error();
-    return {};
-  };
-  if (described.ok()) {
-    if (auto prepared = prepare(); !prepared.ok()) described = prepared.error();
-  }
-  if (!described.ok()) {
-    (void)daemon_.store().unpin(info.id, holder);
-    if (described.error().code != Code::corrupt) return described.error();
-    return make_error(Code::corrupt, spoken(info.id) + " is damaged (" + described.error().message() +
-                                         "): restore another, 'ckptctl verify " + info.id.machine +
-                                         "' says which are whole");
-  }
-  Json answer = described.take();
-  answer["base"] = base;
+  std::string directory = run_dir.restore(state.name);
+  CKPT_TRY(daemon_.store().pin(source.id, state.holder));
+  CKPT_ASSIGN(Json answer, describe(source.id));
+  for (const char* old : {"/agent.json", "/probe.json", "/log"}) ::unlink((directory + old).c_str());
+  CKPT_ASSIGN(answer["base"], grant_base(run_dir, state.name, source));
+  CKPT_TRY(write_device_state(source.id, run_dir.device_state(state.name)));
+  auto policy = daemon_.protect(state.name, answer["config"], Json());
+  if (!policy.ok()) return policy.error();
   answer["store"] = daemon_.options().store_path;
-  answer["directory"] = run_dir.restore(as);
-  answer["socket"] = run_dir.stream_socket(as);
-  answer["qmp"] = run_dir.qmp_socket(as);
-  answer["pid_file"] = run_dir.pid_file(as);
-  answer["working_set"] = daemon_.working_set(info.id.machine);
-  answer["holder"] = holder;
-  log_line(as + ": restore from " + spoken(info.id) + " begins");
+  answer["directory"] = directory;
+  answer["socket"] = run_dir.stream_socket(state.name);
+  answer["qmp"] = run_dir.qmp_socket(state.name);
+  answer["pid_file"] = run_dir.pid_file(state.name);
+  answer["working_set"] = daemon_.working_set(source.id.machine);
+  answer["holder"] = state.holder;
+  answer["token"] = state.token;
   return answer;
 }
 
-ckpt::Result<Json> Verbs::restore_abandon(const Json& request, const Reply&) {
-  CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
-  CKPT_ASSIGN(std::string as, required_string(request, "as"));
-  CKPT_ASSIGN(std::uint64_t number, number_field(request, "number"));
+ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply& reply) {
+  CKPT_ASSIGN(auto info, resolve(request));
+  CKPT_ASSIGN(std::string as, string_field(request, "as", info.id.machine));
+  CKPT_ASSIGN(std::string mode, string_field(request, "mode", "aggressive"));
   CKPT_TRY(check_machine_name(as));
-  revoke_base(daemon_.run_dir(), as);
-  ::unlink(daemon_.run_dir().device_state(as).c_str());
-  CKPT_TRY(daemon_.store().unpin({machine, number}, "restore:" + as));
-  log_line(as + ": restore from " + spoken({machine, number}) + " was given up");
+  CKPT_ASSIGN(RestoreState state, supervisor_.reserve(as, info.id, mode, reply.peer));
+  auto prepared = prepare_restore(info, state);
+  if (prepared.ok()) {
+    log_line(as + ": restore from " + spoken(info.id) + " begins");
+    return prepared;
+  }
+  (void)supervisor_.abandon(as, state.token, prepared.error().message());
+  if (prepared.error().code != Code::corrupt) return prepared;
+  return make_error(Code::corrupt, spoken(info.id) + " is damaged (" + prepared.error().message() +
+                                       "): restore another, 'ckptctl verify " + info.id.machine +
+                                       "' says which are whole");
+}
+
+ckpt::Result<Json> Verbs::restore_update(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string token, required_string(request, "token"));
+  CKPT_ASSIGN(RestoreState state, restore_from_json(object_or_null(request, "state")));
+  CKPT_TRY(supervisor_.update(token, std::move(state)));
+  return Json(Json::object());
+}
+
+ckpt::Result<Json> Verbs::restore_abandon(const Json& request, const Reply&) {
+  CKPT_ASSIGN(std::string as, required_string(request, "as"));
+  CKPT_ASSIGN(std::string token, required_string(request, "token"));
+  CKPT_ASSIGN(std::string reason, string_field(request, "reason", "given up"));
+  CKPT_TRY(check_machine_name(as));
+  CKPT_TRY(supervisor_.abandon(as, token, reason));
   return Json(Json::object());
 }
 

@@ -41,7 +41,7 @@ std::int64_t share_of(const std::vector<std::int64_t>& sorted, double share) {
   return sorted[std::min(sorted.size() - 1, static_cast<std::size_t>(share * static_cast<double>(sorted.size())))];
 }
 
-bool before_start(const RestoreState& state) { return state.phase == "starting"; }
+bool before_start(const RestoreState& state) { return state.phase == "starting" || state.phase == "resuming"; }
 bool has_ended(const RestoreState& state) { return state.phase == "ended" || state.phase == "failed"; }
 
 }  // namespace

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # parallel
 """Restores in progress are looked after independently: one whose QEMU takes no word holds up no other, nor ckptctl. An agent that dies
-is replaced, however often. QEMU, agents and servers are stand-ins; what is written of them is what ckptctl writes."""
+is replaced, however often. QEMU, agents and servers are stand-ins; what is written of them is what an earlier
+ckptd has left."""
 import errno
 import json
 import os
@@ -83,6 +84,7 @@ def independent(site, listener):
 
 
 def silent(site, stand_ins):
+    os.makedirs(site.run_dir)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(site.run_dir + "/hung.qmp")
     listener.listen(8)
@@ -90,6 +92,7 @@ def silent(site, stand_ins):
     with listener:
         write_restore(site, stand_ins, "hung", True)
         write_restore(site, stand_ins, "live", False)
+        site.start()
         independent(site, listener)
         assert wait_until(lambda: site.restore_of("hung")["reason"], 60, "the hung QEMU to be told of")
         assert site.restore_of("hung")["phase"] == "running"
@@ -130,7 +133,6 @@ def over(site, stand_ins):
 with Site() as shared:
     helpers = StandIns()
     try:
-        shared.start()
         for case in (silent, a_server_that_dies, over):
             case(shared, helpers)
     except BaseException:

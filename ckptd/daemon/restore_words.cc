@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "daemon/restore_words.h"
+
+#include "common/qmp.h"
+
+namespace ckptd {
+
+namespace {
+
+constexpr int qmp_limit_ms = 5'000;
+
+}  // namespace
+
+ckpt::Result<bool> guest_has_run(const RestoreState& state) {
+  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms));
+  CKPT_ASSIGN(Json said, qmp.execute("query-status"));
+  // Others, as io-error or shutdown, are where only a guest that ran comes to.
+  std::string status = text_of(said, "status");
+  return status != "paused" && status != "prelaunch" && status != "inmigrate";
+}
+
+}  // namespace ckptd

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// What only a restore's QEMU knows. Each question takes a few seconds at most. unavailable: QEMU does not answer.
+#pragma once
+
+#include "common/restore_state.h"
+
+namespace ckptd {
+
+// Whether the guest has ever run: QEMU loads a checkpoint stopped and waits for `cont`.
+ckpt::Result<bool> guest_has_run(const RestoreState& state);
+
+}  // namespace ckptd

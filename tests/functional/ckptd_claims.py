@@ -1,0 +1,236 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# parallel
+"""A restore's name is one starter's from its first moment: of several at once one wins and no other touches what is its own, and
+whatever ends, the starter or ckptd, at whatever step, neither a pin stays nor a guest that runs is killed. Agents and QEMU are
+stand-ins."""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from ckpt_site import Site, alive, wait_until  # noqa: E402
+from generator import Generator, ask  # noqa: E402
+
+SLEEP = ["/usr/bin/sleep", "3600"]
+ROUNDS = 30
+
+
+def identity(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        return {"pid": pid, "start_time": int(stat.read().rsplit(")", 1)[1].split()[19])}
+
+
+def begin(site, number=2, name="b"):
+    return ask(site, verb="restore_begin", machine="a", point=str(number), **{"as": name})
+
+
+def abandon(site, token, name="b"):
+    return ask(site, verb="restore_abandon", token=token, **{"as": name})
+
+
+def pins(site):
+    return {(c["number"], holder) for c in site.checkpoints("a") for holder in c["pins"]}
+
+
+def record(site, name="b"):
+    with open(f"{site.run_dir}/restore/{name}/state.json", encoding="utf-8") as file:
+        return json.load(file)
+
+
+def one_wins(site):
+    for _ in range(ROUNDS):
+        answers = []
+        threads = [threading.Thread(target=lambda n=n: answers.append((n, begin(site, n)))) for n in (2, 3, 2, 3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        won = [(number, answer) for number, answer in answers if answer["ok"]]
+        assert len(won) == 1 and len(answers) == 4, answers
+        assert all("is under way" in answer["error"]["message"] for _, answer in answers if not answer["ok"]), answers
+        number, answer = won[0]
+        assert pins(site) == {(number, "restore:b")}
+        with open(answer["directory"] + "/base.json", encoding="utf-8") as file:
+            assert json.load(file)["base"] == answer["base"]
+        for token in ("", "0" * 32):
+            assert not abandon(site, token)["ok"]
+        state = dict(record(site), source="a@1")
+        assert not ask(site, verb="restore_update", token="0" * 32, state=state)["ok"]
+        assert not ask(site, verb="restore_update", token=answer["token"], state=state)["ok"], "another checkpoint than the pinned one"
+        assert pins(site) == {(number, "restore:b")} and site.restore_of("b")["phase"] == "starting"
+        assert abandon(site, answer["token"])["ok"] and pins(site) == set()
+        assert not abandon(site, answer["token"])["ok"], "a restore that is over was touched"
+    print(f"{ROUNDS} times four at once: one won each time")
+
+
+class Starter:
+    """A process that has begun a restore, and with it what it started."""
+
+    def __init__(self, site, qmp_status=None):
+        self.site, self.processes, self.server = site, [], None
+        code = ("import sys, time; sys.path.insert(0, sys.argv[1]); from generator import ask\n"
+                "class Site: run_dir = sys.argv[2]\n"
+                "answer = ask(Site, verb='restore_begin', machine='a', point='2', **{'as': 'b'})\n"
+                "print(answer['token'] if answer['ok'] else answer, flush=True)\ntime.sleep(3600)\n")
+        lib = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib")
+        self.process = subprocess.Popen([sys.executable, "-c", code, lib, site.run_dir], stdout=subprocess.PIPE, text=True)
+        self.token = self.process.stdout.readline().strip()
+        assert len(self.token) == 32, self.token
+        self.qemu, self.agent = (self.start() for _ in range(2))
+        self.qmp_status = qmp_status
+
+    def start(self):
+        self.processes.append(subprocess.Popen(SLEEP))
+        return self.processes[-1].pid
+
+    def tell(self, phase):
+        state = dict(record(self.site), phase=phase, qemu=identity(self.qemu), agent=identity(self.agent), agent_argv=SLEEP, agent_status="",
+                     qmp=self.site.run_dir + "/b.qmp")
+        answer = ask(self.site, verb="restore_update", token=self.token, state=state)
+        assert answer["ok"], answer
+
+    def serve_qmp(self):
+        """QEMU's monitor: one client after the other, each answer the same status."""
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(self.site.run_dir + "/b.qmp")
+        self.server.listen(8)
+        threading.Thread(target=self.answer_all, daemon=True).start()
+
+    def answer_all(self):
+        while True:
+            try:
+                connection, _ = self.server.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rw", encoding="utf-8") as lines:
+                print(json.dumps({"QMP": {}}), file=lines, flush=True)
+                for line in lines:
+                    value = {"status": self.qmp_status} if "query-status" in line else {}
+                    print(json.dumps({"return": value}), file=lines, flush=True)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def end(self):
+        self.kill()
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        if self.server:
+            self.server.shutdown(socket.SHUT_RDWR)
+            self.server.close()
+            os.unlink(self.site.run_dir + "/b.qmp")
+
+
+def phase_of(site, phases):
+    return wait_until(lambda: (r := site.restore_of("b"))["phase"] in phases and r, 30, f"the restore to be {phases}: {site.log_text()}")
+
+
+def starter_dies(site):
+    """At every step before the guest runs: all is ended, nothing stays pinned, and the name is free at once."""
+    for steps in ([], ["starting"], ["starting", "resuming"]):
+        starter = Starter(site, "paused")
+        try:
+            starter.serve_qmp()
+            for step in steps:
+                starter.tell(step)
+            starter.kill()
+            if steps != ["starting", "resuming"]:
+                answer = begin(site)
+                assert answer["ok"], answer
+                assert not steps or not (alive(starter.qemu) or alive(starter.agent)), "the dead starter's processes live on"
+                assert pins(site) == {(2, "restore:b")}
+                assert abandon(site, answer["token"])["ok"]
+            else:
+                assert "ckptctl ended" in phase_of(site, ("failed",))["reason"]
+                wait_until(lambda s=starter: not alive(s.qemu), 30, "a QEMU whose guest never ran to be ended")
+            assert pins(site) == set()
+        finally:
+            starter.end()
+
+
+def ckptd_dies(site):
+    """And comes back: a restore that has begun is its starter's still, until that one ends."""
+    starter = Starter(site)
+    try:
+        site.stop(signal.SIGKILL)
+        site.start()
+        assert site.restore_of("b")["phase"] == "starting" and pins(site) == {(2, "restore:b")}
+        starter.tell("starting")
+        site.stop(signal.SIGKILL)
+        starter.kill()
+        site.start()
+        phase_of(site, ("failed",))
+        assert pins(site) == set()
+    finally:
+        starter.end()
+
+
+def guest_runs(site):
+    """`cont` was sent, and nobody could say so any more: QEMU is asked, and its guest lives."""
+    starter = Starter(site, "running")
+    try:
+        starter.tell("starting")
+        starter.tell("resuming")
+        starter.kill()
+        time.sleep(2)
+        assert alive(starter.qemu) and site.restore_of("b")["phase"] == "resuming", "a QEMU that does not answer was given up"
+        starter.serve_qmp()
+        phase_of(site, ("running",))
+        assert alive(starter.qemu) and pins(site) == {(2, "restore:b")}
+        record_cannot_be_saved(site)
+    finally:
+        starter.end()
+    phase_of(site, ("ended",))
+    assert pins(site) == set()
+
+
+def record_cannot_be_saved(site):
+    """One new agent for one that died, however long its number cannot be written down."""
+    in_the_way = f"{site.run_dir}/restore/b/state.json.new"
+    os.mkdir(in_the_way)
+    before = site.restore_of("b")
+    os.kill(before["agent_pid"], signal.SIGKILL)
+    wait_until(lambda: "is not saved" in site.log_text(), 30, "ckptd to notice that it cannot save")
+    time.sleep(1)
+    now = site.restore_of("b")
+    assert now["agent_restarts"] == before["agent_restarts"] + 1 and alive(now["agent_pid"]), now
+    os.rmdir(in_the_way)
+    wait_until(lambda: record(site)["agent"]["pid"] == now["agent_pid"], 30, "the record to be saved")
+
+
+def host_restarts(site):
+    """RUN_DIR is gone then; a pin that no restore has is dropped, all others stay."""
+    starter = Starter(site)
+    try:
+        site.ctl("pin", "a@3")
+        assert pins(site) == {(2, "restore:b"), (3, "admin")}
+        answer = ask(site, verb="pin", machine="a", point="3", holder="restore:mine")
+        assert not answer["ok"] and "a restore's own" in answer["error"]["message"], answer
+        site.stop(signal.SIGKILL)
+        shutil.rmtree(site.run_dir)
+        site.start()
+        assert pins(site) == {(3, "admin")}
+    finally:
+        starter.end()
+
+
+with Site(interval="50ms") as shared:
+    shared.start()
+    shared.ctl("protect", "a")
+    try:
+        status, text = Generator(shared, ["a"], "--epochs", "4", "--ram", "2", "--disk", "0").end()
+        assert status == 0, text
+        for case in (one_wins, starter_dies, ckptd_dies, guest_runs, host_restarts):
+            case(shared)
+    except BaseException:
+        print(shared.log_text())
+        raise
