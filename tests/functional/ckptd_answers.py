@@ -141,7 +141,8 @@ def tab_completion_knows(site):
 
 
 def put_restore(site, name, **more):
-    """A restore as ckptctl, which is this process, would leave it."""
+    """A restore as an earlier ckptd would leave it; its ckptctl is this process."""
+    site.stop()
     with open("/proc/self/stat", encoding="ascii") as stat:
         start_time = int(stat.read().rsplit(")", 1)[1].split()[19])
     folder = f"{site.run_dir}/restore/{name}"
@@ -151,6 +152,7 @@ def put_restore(site, name, **more):
     with open(folder + "/state.json.new", "w", encoding="utf-8") as file:
         json.dump(state, file)
     os.rename(folder + "/state.json.new", folder + "/state.json")
+    site.start()
     return folder
 
 
