@@ -55,7 +55,7 @@ std::vector<char*> pointers(const std::vector<std::string>& argv) {
 
 // In the child, between fork and exec: only calls that are safe there.
 [[noreturn]] void become(const std::vector<char*>& argv, const SpawnOptions& options, int report) {
-  auto fail = [report] {
+  auto fail = [&report] {
     int error = errno;
     (void)!::write(report, &error, sizeof(error));
     ::_exit(127);
@@ -98,23 +98,32 @@ void terminate(const ProcessId& process, int signal) {
 ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, const SpawnOptions& options) {
   if (argv.empty()) return make_error(Code::invalid, "no program to start");
   auto list = pointers(argv);
-  int ends[2];
+  int ends[2], release_ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return ckpt::system_error(errno, "pipe");
   Fd read_end(ends[0]), write_end(ends[1]);
+  if (::pipe2(release_ends, O_CLOEXEC) != 0) return ckpt::system_error(errno, "pipe");
+  Fd wait_end(release_ends[0]), release_end(release_ends[1]);
   pid_t middle = ::fork();
   if (middle < 0) return ckpt::system_error(errno, "fork");
   if (middle == 0) {
     ::setsid();
     pid_t child = ::fork();
-    if (child == 0) become(list, options, write_end.get());
-    int negative = -child;
-    (void)!::write(write_end.get(), &negative, sizeof(negative));
+    if (child == 0) {
+      // nbdkit asks to be ended with its parent: that must be the last one, not the process between.
+      ::close(release_end.get());
+      char go;
+      if (::read(wait_end.get(), &go, 1) != 1) ::_exit(127);
+      become(list, options, write_end.get());
+    }
+    int report = child < 0 ? errno : -child;
+    (void)!::write(write_end.get(), &report, sizeof(report));
     ::_exit(0);
   }
   write_end.reset();
   while (::waitpid(middle, nullptr, 0) < 0 && errno == EINTR) {
   }
-  // Two reports may come, in any order: the child's number as a negative one, and its errno when it could not execute.
+  (void)!::write(release_end.get(), "", 1);
+  // Two reports may come: the child's number as a negative one, and the errno of what could not be done.
   pid_t child = 0;
   int error = 0;
   for (int value; ::read(read_end.get(), &value, sizeof(value)) == sizeof(value);) {
