@@ -226,6 +226,10 @@ ckpt::Status Restore::connect_qemu() {
       return {};
     }
     if (!alive(state_.agent)) return died("restore-agent ended before the machine was there");
+    // QEMU waits long for it, and then says only that it waited.
+    for (const auto& disk : state_.disks)
+      if (!disk.local && !alive(disk.server))
+        return died("nbdkit of disk '" + disk.name + "' ended before the machine was there");
     if (monotonic_ms() > deadline_ms) return died("QEMU does not answer within a minute");
     progress.show([&] { return "waiting for QEMU: " + connected.error().message(); });
     std::this_thread::sleep_for(poll_interval);

@@ -89,6 +89,24 @@ def refusals(site, guest):
     site.ctl("forget", "odd")
 
 
+def without_server(site):
+    """A disk server that ends before QEMU has its disk: told at once, with what it said, and all is undone."""
+    folder = site.directory + "/bin"
+    os.mkdir(folder)
+    with open(folder + "/nbdkit", "w", encoding="utf-8") as file:
+        file.write("#!/bin/sh\necho these were its words\n")
+    os.chmod(folder + "/nbdkit", 0o755)
+    path = os.environ["PATH"]
+    os.environ["PATH"] = folder + ":" + path
+    try:
+        text = refused(site, 10, "restore", "vm", "--as", "serverless")
+    finally:
+        os.environ["PATH"] = path
+    assert "nbdkit of disk 'vd0' ended" in text and "these were its words" in text, text
+    assert not [c for c in site.checkpoints("vm") if "restore:serverless" in c["pins"]]
+    site.ctl("forget", "serverless")
+
+
 def guest_line(guest):
     return guest.command_line()
 
@@ -125,6 +143,7 @@ def main():
         # Earlier, in place of the newer one; its image of the same point would be in the way only with the same number.
         guest.kill()
         wait_until(lambda: not site.machine("vm")["connected"], 10, "ckptd to notice")
+        without_server(site)
         answer = site.restore(guest, "vm@early")
         assert guest.cmd("nonce", timeout_s=60) == nonce
         now = int(guest.cmd("counter"))
