@@ -6,11 +6,14 @@ guest come back in another QEMU, byte for byte; agents die and are replaced."""
 import os
 import shutil
 import sys
+import threading
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE + "/lib", HERE + "/../qemu"]
 from fake_agent import FakeAgent, read_ram  # noqa: E402
 from guest import Guest  # noqa: E402
+from stream_peer import Peer  # noqa: E402
 
 MEMORY_MIB = 128
 
@@ -116,12 +119,49 @@ def check_takeover(directory, ram, nonce, counter, **how):
         agent.__exit__()
 
 
+def check_capture(directory, ram, counter, **how):
+    """A vCPU that waits for an agent which has gone holds up the next epoch, and nothing else."""
+    peer = Peer(directory + "/stream.sock")
+    peer.durable, peer.next_epoch = 7, 8
+    agent = FakeAgent(directory + "/agent.sock", ram)
+    stream = f"checkpoint-stream,id=ck0,path={directory}/stream.sock,base=vm@7"
+    guest = restored(directory, ["-object", stream], **how)
+    try:
+        load_devices(guest, directory)
+        peer.take()
+        assert peer.modes == ["continue"], peer.modes
+        agent.die()
+        wait_state(guest, "waiting-for-agent")
+        verified = []
+        verify = threading.Thread(target=lambda: verified.append(guest.cmd("verify", timeout_s=120)))
+        verify.start()
+        time.sleep(1)
+        before = len(peer.ends)
+        peer.ask()
+        end = time.monotonic() + 30
+        while "processor" not in guest.qmp("query-checkpoint-stream", timeout_s=5)[0].get("reason", ""):
+            assert time.monotonic() < end, guest.qmp("query-checkpoint-stream")
+            time.sleep(0.05)
+        assert guest.qmp("query-status", timeout_s=5)["status"] == "running"
+        assert len(peer.ends) == before and not verified, (peer.ends[before:], verified)
+        agent = FakeAgent(directory + "/agent.sock", ram)
+        peer.wait(lambda: len(peer.ends) > before, 60)
+        verify.join()
+        assert verified[0].startswith("ok") and int(guest.cmd("counter")) > counter, verified
+        print("while the agent was away QEMU answered, and the epoch came after it:", peer.ends[before])
+    finally:
+        guest.close()
+        agent.__exit__()
+        peer.close()
+
+
 def main():
     with Guest("linux-small", memory_mib=MEMORY_MIB) as holder:  # for its directory only
         directory = holder.directory
-        ram, nonce, counter = take_machine(directory)
-        check_bytes(directory, ram)
-        check_takeover(directory, ram, nonce, counter)
+        ram, nonce, counter = take_machine(directory, cpus=2)
+        check_bytes(directory, ram, cpus=2)
+        check_takeover(directory, ram, nonce, counter, cpus=2)
+        check_capture(directory, ram, counter, cpus=2)
 
 
 if __name__ == "__main__":
