@@ -12,6 +12,13 @@ inline std::int64_t monotonic_ms() {
   return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
 }
 
+// Runs on while the host sleeps.
+inline std::int64_t since_boot_ms() {
+  timespec now;
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
+}
+
 inline std::uint64_t wall_clock_ns() {
   timespec now;
   ::clock_gettime(CLOCK_REALTIME, &now);

@@ -17,12 +17,29 @@ constexpr std::uint64_t interval_minimum_ms = 50;
 constexpr std::uint64_t interval_maximum_ms = 3'600'000;
 constexpr std::uint64_t for_ever_s = 100ull * 365 * 86'400;
 constexpr std::size_t rule_limit = 16;
+constexpr std::uint64_t second_ns = 1'000'000'000;
+// A machine that was off for so long, or a host's clock that is wrong.
+constexpr std::uint64_t gap_ns = 3600 * second_ns;
+constexpr std::uint64_t settle_ns = 600 * second_ns;
 
 std::string brief(std::uint64_t seconds) {
   if (seconds % 86'400 == 0) return std::to_string(seconds / 86'400) + "d";
   if (seconds % 3600 == 0) return std::to_string(seconds / 3600) + "h";
   if (seconds % 60 == 0) return std::to_string(seconds / 60) + "m";
   return std::to_string(seconds) + "s";
+}
+
+// What ages are counted from: the newest checkpoint, so that a machine's history ends only by its own going on. Its
+// time is believed when it follows the others without a gap, or has done so for a while after one.
+std::uint64_t present_ns(const std::vector<ckpt::CheckpointInfo>& checkpoints) {
+  std::uint64_t newest_ns = checkpoints.back().wall_clock_ns;
+  for (std::size_t i = checkpoints.size() - 1; i > 0; --i) {
+    std::uint64_t now_ns = checkpoints[i].wall_clock_ns, before_ns = checkpoints[i - 1].wall_clock_ns;
+    if (now_ns < before_ns && before_ns - now_ns > gap_ns) break;  // set back: nothing gets older by that
+    if (now_ns <= before_ns || now_ns - before_ns <= gap_ns) continue;
+    return newest_ns < now_ns + settle_ns ? before_ns : newest_ns;
+  }
+  return newest_ns;
 }
 
 }  // namespace
@@ -90,21 +107,22 @@ std::string format_retention(const Policy& policy) {
   return join(parts, ",");
 }
 
-std::vector<std::uint64_t> expired(const Policy& policy, const std::vector<ckpt::CheckpointInfo>& checkpoints,
-                                   std::uint64_t now_ns) {
+std::vector<std::uint64_t> expired(const Policy& policy, const std::vector<ckpt::CheckpointInfo>& checkpoints) {
   std::vector<std::uint64_t> numbers;
+  if (checkpoints.empty()) return numbers;
+  std::uint64_t now_ns = present_ns(checkpoints);
   // The oldest of a bucket stays, and buckets nest when intervals divide each other: what one rule has kept for its
   // bucket, the next finds there.
   std::vector<std::set<std::uint64_t>> seen(policy.retention.size());
   for (const auto& info : checkpoints) {
     bool newest = &info == &checkpoints.back();
-    std::uint64_t age_s = info.wall_clock_ns >= now_ns ? 0 : (now_ns - info.wall_clock_ns) / 1'000'000'000;
+    std::uint64_t age_s = info.wall_clock_ns >= now_ns ? 0 : (now_ns - info.wall_clock_ns) / second_ns;
     auto rule = std::find_if(policy.retention.begin(), policy.retention.end(),
                              [&](const RetentionRule& candidate) { return age_s <= candidate.for_s; });
     bool keep = false;
     if (rule != policy.retention.end()) {
       auto& buckets = seen[static_cast<std::size_t>(rule - policy.retention.begin())];
-      keep = rule->every_s == 0 || buckets.insert(info.wall_clock_ns / 1'000'000'000 / rule->every_s).second;
+      keep = rule->every_s == 0 || buckets.insert(info.wall_clock_ns / second_ns / rule->every_s).second;
     }
     if (!keep && !newest && info.name.empty() && info.pins.empty()) numbers.push_back(info.id.number);
   }

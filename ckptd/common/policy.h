@@ -28,8 +28,7 @@ Json policy_to_json(const Policy& policy);
 ckpt::Result<Json> parse_retention(const std::string& text);
 std::string format_retention(const Policy& policy);
 
-// Numbers of the checkpoints (given oldest first) that the policy lets go at `now_ns`.
-std::vector<std::uint64_t> expired(const Policy& policy, const std::vector<ckpt::CheckpointInfo>& checkpoints,
-                                   std::uint64_t now_ns);
+// Numbers of the checkpoints (given oldest first) that the policy lets go. Ages are counted from the newest.
+std::vector<std::uint64_t> expired(const Policy& policy, const std::vector<ckpt::CheckpointInfo>& checkpoints);
 
 }  // namespace ckptd

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/text.h"
 #include "daemon/log.h"
 
 namespace ckptd {
@@ -25,17 +26,27 @@ void Housekeeper::run() {
   ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), nice_level);
   while (!daemon_.stopping()) {
     if (!daemon_.store().stats().damaged) {
-      for (const auto& [name, record] : daemon_.records()) thin(name, record.policy);
+      if (clock_is_steady())
+        for (const auto& [name, record] : daemon_.records()) thin(name, record.policy);
       collect();
     }
     daemon_.wait_for_chores(round_ms);
   }
 }
 
+bool Housekeeper::clock_is_steady() {
+  bool steady = clock_.steady(static_cast<std::int64_t>(wall_clock_ns() / 1'000'000), since_boot_ms());
+  if (steady_ && !steady)
+    log_line("retention: the host's clock was set by " + std::to_string(clock_.last_step_ms() / 1000) +
+             " s; nothing is let go for " + format_duration_ms(ClockSteps::settle_ms));
+  steady_ = steady;
+  return steady;
+}
+
 void Housekeeper::thin(const std::string& machine, const Policy& policy) {
   auto kept = daemon_.store().checkpoints(machine);
   if (!kept.ok()) return;
-  auto numbers = expired(policy, *kept, wall_clock_ns());
+  auto numbers = expired(policy, *kept);
   if (numbers.empty()) return;
   auto removed = daemon_.store().remove(machine, numbers);
   // busy: one was pinned meanwhile; the next round does without it.

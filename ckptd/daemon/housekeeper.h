@@ -5,6 +5,7 @@
 #include <string>
 #include <thread>
 
+#include "common/clock_steps.h"
 #include "daemon/daemon.h"
 
 namespace ckptd {
@@ -17,10 +18,13 @@ public:
 
 private:
   void run();
+  bool clock_is_steady();
   void thin(const std::string& machine, const Policy& policy);
   void collect();
 
   Daemon& daemon_;
+  ClockSteps clock_;
+  bool steady_ = true;
   std::set<std::string> reported_;  // damage that has been logged
   std::thread thread_;
 };

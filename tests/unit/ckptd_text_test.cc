@@ -3,8 +3,10 @@
 // How people write points, times, policies and sizes to ckptctl, and what retention makes of a policy.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <set>
 
+#include "common/clock_steps.h"
 #include "common/json.h"
 #include "common/point.h"
 #include "common/policy.h"
@@ -101,7 +103,7 @@ TEST(Retention, ThinsAsTimeGoesByAndKeepsWhatItPromised) {
     kept.push_back(made(i, start_s + i, i == 100 ? "named" : ""));
     if (i == 200) kept.back().pins = {"admin"};
     if (i % 5 != 0) continue;
-    auto gone = expired(policy, kept, (start_s + i) * second_ns);
+    auto gone = expired(policy, kept);
     std::set<std::uint64_t> numbers(gone.begin(), gone.end());
     std::erase_if(kept, [&](const CheckpointInfo& info) { return numbers.contains(info.id.number); });
     ASSERT_LE(kept.size(), 61u + 56u + 1442u + 2u + 5u);
@@ -119,8 +121,55 @@ TEST(Retention, ThinsAsTimeGoesByAndKeepsWhatItPromised) {
 TEST(Retention, NeverTakesTheNewest) {
   Policy policy;
   policy.retention = {{0, 1}};
-  EXPECT_EQ(expired(policy, {made(1, start_s), made(2, start_s + 1)}, (start_s + 1000) * second_ns),
-            std::vector<std::uint64_t>{1});
+  EXPECT_EQ(expired(policy, {made(1, start_s), made(2, start_s + 2)}), std::vector<std::uint64_t>{1});
+  EXPECT_TRUE(expired(policy, {made(1, start_s)}).empty());
+  EXPECT_TRUE(expired(policy, {}).empty());
+}
+
+// An hour of one a second, then a host whose clock is 90 days ahead, and right again after three minutes.
+TEST(Retention, BelievesNoClockThatHasJustGoneAhead) {
+  Policy policy;
+  policy.retention = {{0, 7200}};
+  std::vector<CheckpointInfo> kept;
+  for (std::uint64_t i = 1; i <= 3600; ++i) kept.push_back(made(i, start_s + i));
+  constexpr std::uint64_t ahead_s = 90 * 86'400;
+  for (std::uint64_t i = 3601; i <= 3780; ++i) {
+    kept.push_back(made(i, start_s + ahead_s + i));
+    ASSERT_TRUE(expired(policy, kept).empty()) << "at " << i;
+  }
+  for (std::uint64_t i = 3781; i <= 7200; ++i) kept.push_back(made(i, start_s + i));
+  EXPECT_TRUE(expired(policy, kept).empty());
+  // And it goes on from there.
+  kept.push_back(made(7201, start_s + 7201 + 10));
+  EXPECT_EQ(expired(policy, kept).size(), 10u);
+}
+
+TEST(Retention, GoesOnAfterAMachineThatWasOff) {
+  Policy policy;
+  policy.retention = {{0, 60}};
+  std::vector<CheckpointInfo> kept = {made(1, start_s), made(2, start_s + 1)};
+  for (std::uint64_t i = 0; i < 600; ++i) {
+    kept.push_back(made(3 + i, start_s + 100'000 + i));
+    ASSERT_TRUE(expired(policy, kept).empty()) << i << " s after it was on again";
+  }
+  kept.push_back(made(603, start_s + 100'600));
+  EXPECT_EQ(expired(policy, kept).front(), 1u);
+}
+
+TEST(Clock, IsNotBelievedForAWhileAfterItWasSet) {
+  ClockSteps clock;
+  std::int64_t boot_ms = 1000, offset_ms = 1'700'000'000'000;
+  auto look = [&] { return clock.steady(boot_ms + offset_ms, boot_ms); };
+  for (int i = 0; i < 100; ++i, boot_ms += 5000, offset_ms += 3) EXPECT_TRUE(look());
+  for (std::int64_t step_ms : {-86'400'000, 86'400'000}) {
+    offset_ms += step_ms;
+    EXPECT_FALSE(look());
+    EXPECT_LE(std::abs(clock.last_step_ms() - step_ms), 10);
+    boot_ms += ClockSteps::settle_ms - 1;
+    EXPECT_FALSE(look());
+    boot_ms += 1;
+    EXPECT_TRUE(look());
+  }
 }
 
 TEST(Json, FromOutsideIsBounded) {
