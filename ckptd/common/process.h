@@ -22,6 +22,7 @@ struct ProcessId {
   std::uint64_t start_time = 0;  // as /proc/PID/stat has it
 
   bool known() const { return pid > 0; }
+  bool operator==(const ProcessId&) const = default;
 };
 
 ProcessId process_id(pid_t pid);       // start_time 0 when there is none

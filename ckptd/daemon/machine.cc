@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "common/clock.h"
+#include "common/process.h"
 #include "common/text.h"
 #include "common/unix_socket.h"
 #include "daemon/log.h"
@@ -153,6 +154,7 @@ ckpt::Status Machine::on_hello(Connection& connection, const ckpt::StreamHello& 
                                          ", this machine has " + uuid_text(hello.uuid) +
                                          ": give it another name, or 'ckptctl forget " + name_ + "' first");
   }
+  remember_process(connection);
   active_ = &connection;
   connection.greeted = true;
   next_take_ms_ = monotonic_ms();
@@ -167,6 +169,15 @@ ckpt::Status Machine::on_hello(Connection& connection, const ckpt::StreamHello& 
   set_state("copying", "");
   log_line(name_ + ": connected, QEMU " + hello.qemu_version + ", " + hello.machine_type);
   return {};
+}
+
+// A machine lives also while it is not connected: nothing may be restored under its name then.
+void Machine::remember_process(const Connection& connection) {
+  ProcessId peer = process_id(peer_pid(connection.fd.get()));
+  const std::string path = run_dir_.pid_file(name_);
+  // In another PID namespace it has no number here. What is there is not written again: RUN_DIR may be full.
+  if (!alive(peer) || read_pid_file(path) == peer) return;
+  if (auto written = write_pid_file(path, peer); !written.ok()) log_line(name_ + ": " + written.error().message());
 }
 
 ckpt::CheckpointId Machine::on_base(const ckpt::StreamHello& hello) {

@@ -91,6 +91,7 @@ private:
   void pace();
   void end(Connection& connection, const ckpt::Error& error);
   ckpt::Status on_hello(Connection& connection, const ckpt::StreamHello& hello);
+  void remember_process(const Connection& connection);
   ckpt::CheckpointId on_base(const ckpt::StreamHello& hello);
   void on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures);
   void on_state(ckpt::CaptureState state, std::uint64_t remaining_bytes, const std::string& reason);

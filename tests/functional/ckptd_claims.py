@@ -223,13 +223,32 @@ def host_restarts(site):
         starter.end()
 
 
+def original_lives(site):
+    """Not started by ckptctl and not connected just now, it is its name's owner all the same."""
+    original = Generator(site, ["a"], "--epochs", "1000000", "--ram", "2", "--disk", "0")
+    try:
+        site.wait_checkpoints("a", 1)
+        os.kill(original.process.pid, signal.SIGSTOP)
+        site.stop(signal.SIGKILL)
+        site.start()
+        assert not site.machine("a")["connected"]
+        answer = begin(site, "latest", "a")
+        assert not answer["ok"] and f"runs as process {original.process.pid}" in answer["error"]["message"], answer
+        assert all(holder == "admin" for _, holder in pins(site))
+    finally:
+        original.kill()
+    answer = begin(site, "latest", "a")
+    assert answer["ok"], answer
+    assert abandon(site, answer["token"], "a")["ok"]
+
+
 with Site(interval="50ms") as shared:
     shared.start()
     shared.ctl("protect", "a")
     try:
         status, text = Generator(shared, ["a"], "--epochs", "4", "--ram", "2", "--disk", "0").end()
         assert status == 0, text
-        for case in (one_wins, starter_dies, ckptd_dies, guest_runs, host_restarts):
+        for case in (one_wins, starter_dies, ckptd_dies, guest_runs, host_restarts, original_lives):
             case(shared)
     except BaseException:
         print(shared.log_text())
