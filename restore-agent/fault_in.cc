@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <thread>
+
+#include "priority.h"
 
 namespace agent {
 
@@ -15,9 +18,16 @@ using std::chrono::steady_clock;
 
 namespace {
 
-constexpr int retry_ms = 50;
+constexpr auto retry_interval = std::chrono::milliseconds(50);
+// What one leaf of the manifest's tree maps: looked up at once.
+constexpr std::uint64_t around_pages = 64;
 // 64 KiB: what cut the number of faults to a thirteenth without costing a noticeable time.
-constexpr std::uint64_t read_ahead_units = 16;
+constexpr std::uint64_t near_pages = 16;
+// In one call, for who comes meanwhile waits for its end.
+constexpr std::size_t ahead_pages = 4;
+constexpr std::size_t ahead_limit = 8;
+// As many as ahead_ may want, and some that are wanted again.
+constexpr std::size_t frames_kept = 16;
 
 std::uint64_t us_since(steady_clock::time_point since) {
   auto elapsed = steady_clock::now() - since;
@@ -34,58 +44,67 @@ FaultIn::FaultIn(MemoryMap& map, Filler& filler, Source& source, Progress& progr
       progress_(progress),
       working_set_(working_set),
       hints_(hints),
-      stop_(stop) {}
+      stop_(stop),
+      loader_(source, frames_kept),
+      spin_(std::thread::hardware_concurrency()) {}
 
 void FaultIn::run() {
+  hurry_this_thread();
+  none_at_ = busy_at_ = steady_clock::now();
   while (!stop_.requested()) {
-    // A message that is there already came while another was served: at worst just after the last look.
-    bool there = more_messages();
-    if (!there) {
-      pollfd items[2] = {{stop_.descriptor(), POLLIN, 0}, {filler_.descriptor(), POLLIN, 0}};
-      poll(items, 2, waiting_.empty() ? -1 : retry_ms);
+    bool came = take_messages();
+    if (came && spinning_) spin_.paid();
+    spinning_ = false;
+    if (came || (!stuck_.empty() && none_at_ >= retry_at_)) {
+      if (!serve_waiting()) return;
+      busy_at_ = steady_clock::now();
+    } else if (read_ahead()) {
+      // Whoever waits by now goes first.
+      busy_at_ = none_at_;
+    } else if (none_at_ - busy_at_ < spin_.time()) {
+      spinning_ = true;
+    } else {
+      sleep();
     }
-    if (stop_.requested()) return;
-    take_messages(there ? none_at_ : steady_clock::now());
-    if (!serve_waiting()) return;
-    for (std::size_t i = 0; i < served_.size() && !stop_.requested(); ++i) {
-      // Whoever waits now goes first.
-      if (more_messages()) break;
-      read_ahead(served_[i]);
-    }
-    served_.clear();
   }
 }
 
-bool FaultIn::more_messages() {
-  auto now = steady_clock::now();
-  pollfd item{filler_.descriptor(), POLLIN, 0};
-  if (poll(&item, 1, 0) > 0) return true;
-  none_at_ = now;
-  return false;
+void FaultIn::sleep() {
+  spin_.slept();
+  pollfd items[2] = {{stop_.descriptor(), POLLIN, 0}, {filler_.descriptor(), POLLIN, 0}};
+  poll(items, 2, stuck_.empty() ? -1 : static_cast<int>(retry_interval.count()));
+  none_at_ = busy_at_ = steady_clock::now();
 }
 
-void FaultIn::take_messages(steady_clock::time_point since) {
+bool FaultIn::take_messages() {
   std::array<uffd_msg, 64> messages;
   auto now = steady_clock::now();
   ssize_t n = ::read(filler_.descriptor(), messages.data(), sizeof(messages));
+  // It came after the last look, at worst just then.
+  auto since = none_at_;
   if (n < static_cast<ssize_t>(sizeof(messages))) none_at_ = now;
-  for (std::size_t i = 0; n > 0 && i < static_cast<std::size_t>(n) / sizeof(uffd_msg); ++i) {
+  if (n <= 0) return false;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(n) / sizeof(uffd_msg); ++i) {
     if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
     auto id = map_.find(messages[i].arg.pagefault.address);
     if (!id) continue;
     if (progress_.faults.fetch_add(1, std::memory_order_relaxed) == 0) progress_.mark("first_fault");
     auto thread = static_cast<pid_t>(messages[i].arg.pagefault.feat.ptid);
-    bool known = std::any_of(waiting_.begin(), waiting_.end(),
-                             [&](const Waiting& waiting) { return waiting.id == *id && waiting.thread == thread; });
-    if (known) continue;
+    auto same = [&](const Waiting& waiting) { return waiting.id == *id && waiting.thread == thread; };
+    if (std::any_of(waiting_.begin(), waiting_.end(), same) || std::any_of(stuck_.begin(), stuck_.end(), same))
+      continue;
     waiting_.push_back({*id, thread, since});
     progress_.service.wait_begins(thread, since);
   }
-  progress_.faults_pending.store(waiting_.size(), std::memory_order_relaxed);
+  progress_.faults_pending.store(waiting_.size() + stuck_.size(), std::memory_order_relaxed);
+  return true;
 }
 
 bool FaultIn::serve_waiting() {
-  std::vector<Waiting> left;
+  if (!stuck_.empty() && none_at_ >= retry_at_) {
+    waiting_.insert(waiting_.end(), stuck_.begin(), stuck_.end());
+    stuck_.clear();
+  }
   for (const Waiting& waiting : waiting_) {
     switch (serve(waiting)) {
       case Served::yes:
@@ -93,27 +112,42 @@ bool FaultIn::serve_waiting() {
         progress_.service.wait_ends(waiting.thread, steady_clock::now());
         break;
       case Served::not_now:
-        left.push_back(waiting);
+        stuck_.push_back(waiting);
+        retry_at_ = steady_clock::now() + retry_interval;
         break;
       case Served::gone:
         return false;
     }
   }
-  waiting_ = std::move(left);
-  progress_.faults_pending.store(waiting_.size(), std::memory_order_relaxed);
+  waiting_.clear();
+  progress_.faults_pending.store(stuck_.size(), std::memory_order_relaxed);
   return true;
 }
 
-Result<bool> FaultIn::read_unit(const UnitId& id) {
+Result<Fill> FaultIn::fill_page(const UnitId& id, bool& zero) {
   Region& region = map_.region(id);
-  unit_.resize(region.unit_bytes());
-  if (region.unit_bytes() == page_size_bytes) {
-    auto page = std::span<std::uint8_t, page_size_bytes>(unit_.data(), page_size_bytes);
-    CKPT_ASSIGN(bool data, source_.read_page(region.object(), id.unit, page));
-    return !data;
+  std::uint64_t first = id.unit / around_pages * around_pages;
+  CKPT_ASSIGN(Places around, loader_.places(region.object(), first, std::min(first + around_pages, region.units())));
+  auto at = std::lower_bound(around.pages.begin(), around.pages.end(), id.unit,
+                             [](const ckpt::PagePlace& page, std::uint64_t wanted) { return page.page < wanted; });
+  zero = at == around.pages.end() || at->page != id.unit;
+  Fill fill;
+  if (zero) {
+    fill = filler_.zero(id, 1);
+  } else {
+    CKPT_ASSIGN(auto pages, loader_.read(around, static_cast<std::size_t>(at - around.pages.begin()), 1));
+    fill = filler_.copy(id, {pages.front(), page_size_bytes});
   }
-  CKPT_TRY(source_.read(region.object(), id.unit * region.unit_bytes(), unit_));
-  return false;
+  ahead_.push_front({id, std::move(around)});
+  if (ahead_.size() > ahead_limit) ahead_.pop_back();
+  return fill;
+}
+
+Result<Fill> FaultIn::fill_huge(const UnitId& id) {
+  Region& region = map_.region(id);
+  huge_.resize(region.unit_bytes());
+  CKPT_TRY(source_.read(region.object(), id.unit * region.unit_bytes(), huge_));
+  return filler_.copy(id, huge_);
 }
 
 FaultIn::Served FaultIn::serve(const Waiting& waiting) {
@@ -123,47 +157,65 @@ FaultIn::Served FaultIn::serve(const Waiting& waiting) {
     filler_.wake(waiting.id, 1);
     return Served::yes;
   }
-  auto zero = read_unit(waiting.id);
-  if (!zero.ok()) {
+  bool zero = false;
+  auto fill = region.unit_bytes() == page_size_bytes ? fill_page(waiting.id, zero) : fill_huge(waiting.id);
+  if (!fill.ok()) {
     progress_.store_errors.fetch_add(1, std::memory_order_relaxed);
-    progress_.set_obstacle(Obstacle::store, zero.error().message());
-    auto reopened = source_.reopen(zero.error());
+    progress_.set_obstacle(Obstacle::store, fill.error().message());
+    auto reopened = source_.reopen(fill.error());
     if (!reopened.ok()) progress_.set_obstacle(Obstacle::store, reopened.error().message());
     return Served::not_now;
   }
-  Fill fill = *zero ? filler_.zero(waiting.id, 1) : filler_.copy(waiting.id, unit_);
-  if (fill == Fill::gone) return Served::gone;
-  if (fill == Fill::retry) {
+  if (*fill == Fill::gone) return Served::gone;
+  if (*fill == Fill::retry) {
     progress_.set_obstacle(Obstacle::host, "the kernel has no memory for the machine's pages now");
     return Served::not_now;
   }
   progress_.clear_obstacle();
   std::uint64_t pages = region.unit_bytes() / page_size_bytes;
   progress_.pages_faulted.fetch_add(pages, std::memory_order_relaxed);
-  if (!*zero) {
+  if (!zero) {
     progress_.bytes_read.fetch_add(region.unit_bytes(), std::memory_order_relaxed);
     working_set_.record(region.block().name, waiting.id.unit * pages);
     hints_.push(waiting.id);
   }
-  served_.push_back(waiting.id);
   return Served::yes;
 }
 
-void FaultIn::read_ahead(const UnitId& id) {
-  Region& region = map_.region(id);
-  if (region.unit_bytes() != page_size_bytes) return;
-  std::uint64_t first = id.unit / read_ahead_units * read_ahead_units;
-  std::uint64_t end = std::min(first + read_ahead_units, region.units());
-  for (std::uint64_t unit = first; unit < end; ++unit) {
-    if (region.present(unit)) continue;
-    if (more_messages()) return;
-    UnitId beside{id.region, unit};
-    auto zero = read_unit(beside);
-    if (!zero.ok()) return;
-    if ((*zero ? filler_.zero(beside, 1) : filler_.copy(beside, unit_)) != Fill::ok) return;
-    progress_.pages_read_ahead.fetch_add(1, std::memory_order_relaxed);
-    if (!*zero) progress_.bytes_read.fetch_add(page_size_bytes, std::memory_order_relaxed);
+bool FaultIn::read_ahead() {
+  if (ahead_.empty()) return false;
+  if (!fill_next(ahead_.front())) ahead_.pop_front();
+  return true;
+}
+
+bool FaultIn::fill_next(Ahead& ahead) {
+  Region& region = map_.region(ahead.id);
+  std::uint64_t first = ahead.id.unit / near_pages * near_pages;
+  std::uint64_t end = std::min(first + near_pages, region.units());
+  auto& pages = ahead.around.pages;
+  auto wanted = [&](std::size_t i) {
+    if (region.present(pages[i].page)) return false;
+    return ahead.rest ? pages[i].page >= first && pages[i].page < end : loader_.has(ahead.around, i);
+  };
+  std::size_t at = 0;
+  while (at < pages.size() && !wanted(at)) ++at;
+  if (at < pages.size()) {
+    auto bytes = loader_.read(ahead.around, at, ahead_pages);
+    if (!bytes.ok()) return false;
+    std::uint64_t filled = 0;
+    Fill fill = filler_.copy_missing(ahead.id.region, std::span(pages).subspan(at), *bytes, filled);
+    progress_.pages_read_ahead.fetch_add(filled, std::memory_order_relaxed);
+    progress_.bytes_read.fetch_add(filled * page_size_bytes, std::memory_order_relaxed);
+    return fill == Fill::ok;
   }
+  if (!ahead.rest) return ahead.rest = true;
+  // What is still missing is zero.
+  while (first < end && region.present(first)) ++first;
+  std::uint64_t run = 0;
+  while (first + run < end && !region.present(first + run)) ++run;
+  if (run == 0 || filler_.zero({ahead.id.region, first}, run) != Fill::ok) return false;
+  progress_.pages_read_ahead.fetch_add(run, std::memory_order_relaxed);
+  return true;
 }
 
 }  // namespace agent

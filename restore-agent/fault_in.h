@@ -6,12 +6,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <vector>
 
 #include "filler.h"
 #include "hints.h"
+#include "loader.h"
 #include "progress.h"
-#include "source.h"
+#include "spin.h"
 #include "stop.h"
 #include "working_set.h"
 
@@ -26,22 +28,32 @@ public:
   void run();
 
 private:
+  using Instant = std::chrono::steady_clock::time_point;
+
   struct Waiting {
     UnitId id;
     pid_t thread;  // 0: the kernel did not say
-    std::chrono::steady_clock::time_point since;
+    Instant since;
+  };
+  // What lies beside a page that was needed is needed soon, and costs little now.
+  struct Ahead {
+    UnitId id;
+    Places around;
+    bool rest = false;  // what came with the page is there; next, what lies near it
   };
   enum class Served { yes, not_now, gone };
 
-  // `since`: when they may have come.
-  void take_messages(std::chrono::steady_clock::time_point since);
-  bool more_messages();
+  // Whether there was one.
+  bool take_messages();
   bool serve_waiting();
   Served serve(const Waiting& waiting);
-  // A unit's bytes into unit_; true when they are all zeroes.
-  ckpt::Result<bool> read_unit(const UnitId& id);
-  // What lies beside a page that was needed is needed soon, and costs little now.
-  void read_ahead(const UnitId& id);
+  // A page, or a huge one, into its place.
+  ckpt::Result<Fill> fill_page(const UnitId& id, bool& zero);
+  ckpt::Result<Fill> fill_huge(const UnitId& id);
+  // One step of it; false: there is nothing to do.
+  bool read_ahead();
+  bool fill_next(Ahead& ahead);
+  void sleep();
 
   MemoryMap& map_;
   Filler& filler_;
@@ -50,10 +62,16 @@ private:
   WorkingSet& working_set_;
   Hints& hints_;
   Stop& stop_;
+  Loader loader_;
   std::vector<Waiting> waiting_;
-  std::vector<UnitId> served_;
-  std::vector<std::uint8_t> unit_;
-  std::chrono::steady_clock::time_point none_at_;  // no message was there then
+  std::vector<Waiting> stuck_;  // tried in vain
+  Instant retry_at_;
+  std::deque<Ahead> ahead_;  // the newest first
+  std::vector<std::uint8_t> huge_;
+  Instant none_at_;  // no message was there then
+  Instant busy_at_;  // something was done then
+  bool spinning_ = false;
+  Spin spin_;
 };
 
 }  // namespace agent

@@ -119,6 +119,24 @@ Fill Filler::copy(const UnitId& first, std::span<const std::uint8_t> data) {
   return fill(first, data.size() / map_.region(first).unit_bytes(), data.data());
 }
 
+Fill Filler::copy_missing(std::uint32_t region, std::span<const ckpt::PagePlace> pages,
+                          std::span<const std::uint8_t* const> bytes, std::uint64_t& filled) {
+  constexpr std::uint64_t page_bytes = ckpt::page_size_bytes;
+  for (std::size_t i = 0, run; i < bytes.size(); i += run) {
+    run = 1;
+    if (map_.regions()[region]->present(pages[i].page)) continue;
+    auto follows = [&](std::size_t next) {
+      return pages[next].page == pages[i].page + run && bytes[next] == bytes[i] + run * page_bytes &&
+             !map_.regions()[region]->present(pages[next].page);
+    };
+    while (i + run < bytes.size() && follows(i + run)) ++run;
+    Fill result = fill({region, pages[i].page}, run, bytes[i]);
+    if (result != Fill::ok) return result;
+    filled += run;
+  }
+  return Fill::ok;
+}
+
 Fill Filler::zero(const UnitId& first, std::uint64_t units) {
   const std::uint64_t unit_bytes = map_.region(first).unit_bytes();
   if (unit_bytes == ckpt::page_size_bytes) return fill(first, units, nullptr);

@@ -27,6 +27,9 @@ public:
   // `data` is whole units, from `first` on. Units that are there already keep what they have.
   Fill copy(const UnitId& first, std::span<const std::uint8_t> data);
   Fill zero(const UnitId& first, std::uint64_t units);
+  // Pages of a region whose units are pages, with their bytes: those that are missing, which are added to `filled`.
+  Fill copy_missing(std::uint32_t region, std::span<const ckpt::PagePlace> pages,
+                    std::span<const std::uint8_t* const> bytes, std::uint64_t& filled);
   // For a unit that is there: whoever waits for it looks again.
   void wake(const UnitId& first, std::uint64_t units);
   void wake_all();

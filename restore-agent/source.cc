@@ -52,15 +52,6 @@ Status Source::read(std::size_t object, std::uint64_t offset, std::span<std::uin
   return current()->reader->read(object, offset, out);
 }
 
-Result<bool> Source::read_page(std::size_t object, std::uint64_t page,
-                               std::span<std::uint8_t, ckpt::page_size_bytes> out) {
-  return current()->reader->read_page(object, page, out);
-}
-
-Result<std::vector<std::uint64_t>> Source::frame_neighbours(std::size_t object, std::uint64_t page, std::size_t limit) {
-  return current()->reader->frame_neighbours(object, page, limit);
-}
-
 Result<std::vector<Extent>> Source::extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
                                             std::size_t limit) {
   return current()->reader->extents(object, offset, length, limit);

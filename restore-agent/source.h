@@ -29,11 +29,15 @@ public:
   // As the checkpoint said when it was first opened.
   const std::vector<ckpt::Object>& objects() const { return objects_; }
 
+  // The store as it is open now. The reader goes before the store it reads from.
+  struct Opened {
+    std::unique_ptr<ckpt::Store> store;
+    std::unique_ptr<ckpt::CheckpointReader> reader;
+  };
+  std::shared_ptr<Opened> current();
+
   // As of CheckpointReader. An error other than corrupt may pass once reopen() has succeeded.
   ckpt::Status read(std::size_t object, std::uint64_t offset, std::span<std::uint8_t> out);
-  ckpt::Result<bool> read_page(std::size_t object, std::uint64_t page,
-                               std::span<std::uint8_t, ckpt::page_size_bytes> out);
-  ckpt::Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t object, std::uint64_t page, std::size_t limit);
   ckpt::Result<std::vector<ckpt::Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
                                                   std::size_t limit);
 
@@ -46,16 +50,9 @@ public:
   ckpt::Status reopen(const ckpt::Error& why);
 
 private:
-  // The reader goes before the store it reads from.
-  struct Opened {
-    std::unique_ptr<ckpt::Store> store;
-    std::unique_ptr<ckpt::CheckpointReader> reader;
-  };
-
   Source(ckpt::Env& env, std::string path, ckpt::CheckpointId id)
       : env_(env), path_(std::move(path)), id_(std::move(id)) {}
   ckpt::Result<std::shared_ptr<Opened>> open_now() const;
-  std::shared_ptr<Opened> current();
 
   ckpt::Env& env_;
   const std::string path_;

@@ -6,8 +6,8 @@
 
 #include <cstdint>
 #include <mutex>
-#include <set>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -20,7 +20,7 @@ struct WorkingSetPage {
   std::string block;
   std::uint64_t page = 0;  // of 4 KiB
 
-  auto operator<=>(const WorkingSetPage&) const = default;
+  bool operator==(const WorkingSetPage&) const = default;
 };
 
 inline constexpr std::size_t working_set_pages_limit = 65536;
@@ -42,11 +42,17 @@ public:
   ckpt::Status save();
 
 private:
+  struct Hash {
+    std::size_t operator()(const WorkingSetPage& page) const {
+      return std::hash<std::string>()(page.block) ^ static_cast<std::size_t>(page.page * 0x9E3779B97F4A7C15);
+    }
+  };
+
   const std::string path_;
   std::mutex lock_;  // protects what follows
   std::vector<WorkingSetPage> before_;
   std::vector<WorkingSetPage> recorded_;
-  std::set<WorkingSetPage> seen_;
+  std::unordered_set<WorkingSetPage, Hash> seen_;
   std::size_t saved_ = 0;
 };
 

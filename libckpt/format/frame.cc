@@ -56,6 +56,7 @@ Result<FrameHead> decode_frame_head(ByteView bytes, std::uint64_t seed) {
   if (codec > static_cast<std::uint16_t>(Codec::zstd)) return make_error(Code::version, "frame of an unknown codec");
   head.codec = static_cast<Codec>(codec);
   ByteReader entries(table);
+  head.table.reserve(count);
   std::uint64_t raw = 0;
   for (std::size_t i = 0; i < count; ++i) {
     ChunkEntry entry;

@@ -53,5 +53,6 @@ class Backend {
 
 // All of `length` bytes, or corrupt.
 Result<Bytes> read_exactly(Blob& blob, std::uint64_t offset, std::size_t length);
+Status read_exactly(Blob& blob, std::uint64_t offset, std::span<std::uint8_t> out);
 
 }  // namespace ckpt

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "store/frame_reader.h"
+
 namespace ckpt {
 
 Result<std::unique_ptr<CheckpointReader>> StoredCheckpoint::open(std::shared_ptr<StoreCore> core,
@@ -89,22 +91,20 @@ Result<bool> StoredCheckpoint::read_page(std::size_t object, std::uint64_t page,
   return true;
 }
 
-Result<std::vector<std::uint64_t>> StoredCheckpoint::frame_neighbours(std::size_t object, std::uint64_t page,
-                                                                      std::size_t limit) {
-  CKPT_TRY(check_page(object, page));
-  std::vector<std::uint64_t> neighbours;
-  CKPT_ASSIGN(Location location, find_page(nodes_, trees_[object], page));
-  if (location == 0 || trees_[object].height == 0) return neighbours;
-  CKPT_ASSIGN(Chunk chunk, core_->read_chunk(location, domain_));
-  // Pages of one frame were written together, so they lie close to each other: under the same leaf, or not worth a search.
-  std::uint64_t first = page & ~std::uint64_t{node_entries - 1};
-  CKPT_TRY(each_page(nodes_, trees_[object], first, first + node_entries, [&](std::uint64_t other, Location place) {
-    bool same_frame = segment_of(place) == segment_of(location) &&
-                      chunk.frame->find(ordinal_of(place)) < chunk.frame->table.size();
-    if (same_frame && other != page && neighbours.size() < limit) neighbours.push_back(other);
+Result<std::vector<PagePlace>> StoredCheckpoint::places(std::size_t object, std::uint64_t first, std::uint64_t end) {
+  if (first >= end) return std::vector<PagePlace>{};
+  CKPT_TRY(check_page(object, end - 1));
+  std::vector<PagePlace> places;
+  places.reserve(std::min<std::uint64_t>(end - first, node_entries));
+  CKPT_TRY(each_page(nodes_, trees_[object], first, end, [&](std::uint64_t page, Location location) {
+    places.push_back({page, location});
     return true;
   }));
-  return neighbours;
+  return places;
+}
+
+std::unique_ptr<FrameReader> StoredCheckpoint::frames(std::size_t kept) {
+  return std::make_unique<StoredFrames>(*core_, domain_, std::max<std::size_t>(kept, 1));
 }
 
 Result<std::vector<Extent>> StoredCheckpoint::extents(std::size_t object, std::uint64_t offset, std::uint64_t length,

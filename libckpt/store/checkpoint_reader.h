@@ -18,8 +18,8 @@ class StoredCheckpoint : public CheckpointReader {
   Status read(std::size_t object, std::uint64_t offset, std::span<std::uint8_t> out) override;
   Result<bool> read_page(std::size_t object, std::uint64_t page,
                          std::span<std::uint8_t, page_size_bytes> out) override;
-  Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t object, std::uint64_t page,
-                                                      std::size_t limit) override;
+  Result<std::vector<PagePlace>> places(std::size_t object, std::uint64_t first, std::uint64_t end) override;
+  std::unique_ptr<FrameReader> frames(std::size_t kept) override;
   Result<std::vector<Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
                                       std::size_t limit) override;
   Result<std::vector<std::uint64_t>> changed_pages(std::size_t object, CheckpointReader& older) override;
@@ -34,7 +34,7 @@ class StoredCheckpoint : public CheckpointReader {
   std::shared_ptr<StoreCore> core_;
   CheckpointHold hold_;
   std::uint32_t domain_;
-  StoredNodes nodes_;
+  CachedNodes nodes_;
   CheckpointInfo info_;
   EpochInfo epoch_;
   std::vector<Object> objects_;

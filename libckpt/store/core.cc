@@ -125,4 +125,18 @@ Result<Node> StoredNodes::load_node(Location location) {
   return decode_node(chunk.bytes());
 }
 
+Result<Node> CachedNodes::load_node(Location location) {
+  auto& slot = slots_[(location * 0x9E3779B97F4A7C15u) >> 52];
+  static_assert(slot_count == 1u << (64 - 52));
+  {
+    std::lock_guard lock(mutex_);
+    if (slot && slot->location == location) return slot->node;
+  }
+  CKPT_ASSIGN(Node node, stored_.load_node(location));
+  std::lock_guard lock(mutex_);
+  if (!slot) slot = std::make_unique<Slot>();
+  *slot = {location, node};
+  return node;
+}
+
 }  // namespace ckpt

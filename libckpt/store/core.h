@@ -93,7 +93,7 @@ class CheckpointHold {
   CommitRecord commit_;
 };
 
-// Nodes out of a store.
+// Nodes out of a store. Thread-safe.
 class StoredNodes : public NodeSource {
  public:
   StoredNodes(StoreCore& core, std::uint32_t domain) : core_(core), domain_(domain) {}
@@ -102,6 +102,25 @@ class StoredNodes : public NodeSource {
  private:
   StoreCore& core_;
   std::uint32_t domain_;
+};
+
+// The same, of which the last ones stay at hand: for who looks up page after page. Thread-safe.
+class CachedNodes : public NodeSource {
+ public:
+  CachedNodes(StoreCore& core, std::uint32_t domain) : stored_(core, domain), slots_(slot_count) {}
+  Result<Node> load_node(Location location) override;
+
+ private:
+  // 2 MiB of nodes at most: all that map 1 GiB.
+  static constexpr std::size_t slot_count = 4096;
+  struct Slot {
+    Location location;
+    Node node;
+  };
+
+  StoredNodes stored_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Slot>> slots_;  // a node has one place
 };
 
 }  // namespace ckpt

@@ -109,9 +109,14 @@ std::unique_ptr<Backend> make_local_backend(Env& env, std::string path) {
 
 Result<Bytes> read_exactly(Blob& blob, std::uint64_t offset, std::size_t length) {
   Bytes bytes(length);
-  CKPT_ASSIGN(std::size_t n, blob.read(offset, bytes));
-  if (n != length) return make_error(Code::corrupt, "offset " + std::to_string(offset) + ": cut short");
+  CKPT_TRY(read_exactly(blob, offset, bytes));
   return bytes;
+}
+
+Status read_exactly(Blob& blob, std::uint64_t offset, std::span<std::uint8_t> out) {
+  CKPT_ASSIGN(std::size_t n, blob.read(offset, out));
+  if (n != out.size()) return make_error(Code::corrupt, "offset " + std::to_string(offset) + ": cut short");
+  return {};
 }
 
 }  // namespace ckpt

@@ -45,21 +45,21 @@ void FrameTable::cut(std::uint64_t offset) {
   }
 }
 
-Result<std::shared_ptr<const DecodedFrame>> decode_frame(ByteView bytes, std::uint64_t seed) {
+Status decode_frame(ByteView bytes, std::uint64_t seed, DecodedFrame& out) {
   CKPT_ASSIGN(FrameHead head, decode_frame_head(bytes, seed));
   if (bytes.size() < head.total_bytes()) return make_error(Code::corrupt, "frame is cut short");
   ByteView payload = bytes.subspan(head.payload_offset(), head.stored_length);
   CKPT_TRY(check_payload(head, payload, seed));
-  auto frame = std::make_shared<DecodedFrame>();
-  frame->raw.resize(head.raw_length);
-  CKPT_TRY(decompress(head.codec, payload, frame->raw));
-  frame->table = std::move(head.table);
+  out.raw.resize(head.raw_length);
+  CKPT_TRY(decompress(head.codec, payload, out.raw));
+  out.table = std::move(head.table);
+  out.offsets.clear();
   std::uint32_t offset = 0;
-  for (const ChunkEntry& entry : frame->table) {
-    frame->offsets.push_back(offset);
+  for (const ChunkEntry& entry : out.table) {
+    out.offsets.push_back(offset);
     offset += entry.length;
   }
-  return std::shared_ptr<const DecodedFrame>(std::move(frame));
+  return {};
 }
 
 Result<std::shared_ptr<SegmentFile>> SegmentFile::open(std::shared_ptr<Blob> blob, std::uint64_t id,
@@ -150,12 +150,11 @@ std::optional<FrameTable::Frame> SegmentFile::find(std::uint32_t ordinal) {
   return *frame;
 }
 
-Result<std::shared_ptr<const DecodedFrame>> SegmentFile::read_frame(const FrameTable::Frame& frame) {
-  auto bytes = read_exactly(*blob_, frame.offset, frame.total_bytes());
-  if (!bytes) return at(frame.offset, bytes.error());
-  auto decoded = decode_frame(*bytes, frame_seed(id_, frame.offset));
-  if (!decoded) return at(frame.offset, decoded.error());
-  return decoded;
+Status SegmentFile::read_frame(const FrameTable::Frame& frame, Bytes& bytes, DecodedFrame& out) {
+  bytes.resize(frame.total_bytes());
+  Status done = read_exactly(*blob_, frame.offset, bytes);
+  if (done) done = decode_frame(bytes, frame_seed(id_, frame.offset), out);
+  return done ? done : at(frame.offset, done.error());
 }
 
 Status SegmentFile::each_head(

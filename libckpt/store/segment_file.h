@@ -40,8 +40,8 @@ class FrameTable {
   std::vector<std::uint32_t> ordinals_;
 };
 
-// Checks and decompresses a whole frame's bytes.
-Result<std::shared_ptr<const DecodedFrame>> decode_frame(ByteView bytes, std::uint64_t seed);
+// Checks and decompresses a whole frame's bytes. What `out` has room for is not allocated again.
+Status decode_frame(ByteView bytes, std::uint64_t seed, DecodedFrame& out);
 
 // An existing segment, opened for reading. The blob stays open, so it stays readable when its name is taken away.
 class SegmentFile {
@@ -68,7 +68,8 @@ class SegmentFile {
   // Not while somebody may scan on.
   const FrameTable& table() const { return table_; }
 
-  Result<std::shared_ptr<const DecodedFrame>> read_frame(const FrameTable::Frame& frame);
+  // `bytes` is room for it as it is on the disk.
+  Status read_frame(const FrameTable::Frame& frame, Bytes& bytes, DecodedFrame& out);
   // Every frame's head, for an index or a footer: from the footer, or by reading each.
   Status each_head(const std::function<void(std::uint64_t offset, const FrameHead&, ByteView head_and_table)>& visit);
 

@@ -71,18 +71,60 @@ Result<FrameTable::Frame> SegmentStore::find_frame(SegmentFile& segment, Locatio
   return *frame;
 }
 
+Result<SegmentStore::Stored> SegmentStore::locate(Location location) {
+  Stored stored;
+  {
+    std::lock_guard lock(mutex_);
+    if (auto writer = writer_of_locked(segment_of(location))) {
+      const FrameTable::Frame* found = writer->table().find(ordinal_of(location));
+      if (found == nullptr) return make_error(Code::corrupt, place_of(location) + ": is not there");
+      stored.frame = *found;
+      stored.key = {writer->serial(), found->offset};
+      stored.blob = writer->blob();
+      ByteView buffered = writer->buffered(*found);
+      stored.buffered.assign(buffered.begin(), buffered.end());
+      return stored;
+    }
+  }
+  CKPT_ASSIGN(stored.file, file(segment_of(location)));
+  CKPT_ASSIGN(stored.frame, find_frame(*stored.file, location));
+  stored.key = {stored.file->serial(), stored.frame.offset};
+  return stored;
+}
+
+Status SegmentStore::load(const Stored& stored, Location location, Bytes& bytes, DecodedFrame& out) {
+  if (stored.file) return stored.file->read_frame(stored.frame, bytes, out);
+  if (stored.buffered.empty()) {
+    bytes.resize(stored.frame.total_bytes());
+    CKPT_TRY(read_exactly(*stored.blob, stored.frame.offset, bytes));
+  }
+  Status decoded = decode_frame(stored.buffered.empty() ? bytes : stored.buffered,
+                                frame_seed(segment_of(location), stored.frame.offset), out);
+  if (decoded) return {};
+  return make_error(decoded.error().code, place_of(location) + ": " + decoded.error().context);
+}
+
 Result<Chunk> SegmentStore::read_stored(Location location, bool cached) {
-  CKPT_ASSIGN(std::optional<Chunk> fresh, read_from_writer(location, cached));
-  if (fresh) return std::move(*fresh);
-  CKPT_ASSIGN(std::shared_ptr<SegmentFile> segment, file(segment_of(location)));
-  CKPT_ASSIGN(FrameTable::Frame frame, find_frame(*segment, location));
-  FrameKey key{segment->serial(), frame.offset};
-  std::shared_ptr<const DecodedFrame> decoded = cached ? cache_.find(key) : nullptr;
+  CKPT_ASSIGN(Stored stored, locate(location));
+  std::shared_ptr<const DecodedFrame> decoded = cached ? cache_.find(stored.key) : nullptr;
   if (!decoded) {
-    CKPT_ASSIGN(decoded, segment->read_frame(frame));
-    if (cached) cache_.insert(key, decoded);
+    auto fresh = std::make_shared<DecodedFrame>();
+    Bytes bytes;
+    CKPT_TRY(load(stored, location, bytes, *fresh));
+    decoded = std::move(fresh);
+    if (cached) cache_.insert(stored.key, decoded);
   }
   return chunk_of(decoded, location);
+}
+
+Status SegmentStore::read_frame(Location location, Bytes& bytes, DecodedFrame& out) {
+  auto stored = locate(location);
+  Status done = stored ? load(*stored, location, bytes, out) : Status(stored.error());
+  if (done && out.find(ordinal_of(location)) == out.table.size()) {
+    done = make_error(Code::corrupt, place_of(location) + ": is not in its frame");
+  }
+  if (!done && done.error().code == Code::corrupt) distrust(location);
+  return done;
 }
 
 Result<Chunk> SegmentStore::chunk_of(const std::shared_ptr<const DecodedFrame>& frame, Location location) const {
@@ -97,38 +139,6 @@ std::shared_ptr<SegmentWriter> SegmentStore::writer_of_locked(std::uint64_t id) 
     if (writer->id() == id) return writer;
   }
   return nullptr;
-}
-
-// Empty when the segment is not one that is being written.
-Result<std::optional<Chunk>> SegmentStore::read_from_writer(Location location, bool cached) {
-  std::shared_ptr<Blob> blob;
-  FrameTable::Frame frame;
-  FrameKey key;
-  Bytes bytes;
-  {
-    std::lock_guard lock(mutex_);
-    auto writer = writer_of_locked(segment_of(location));
-    if (!writer) return std::optional<Chunk>();
-    const FrameTable::Frame* found = writer->table().find(ordinal_of(location));
-    if (found == nullptr) return make_error(Code::corrupt, place_of(location) + ": is not there");
-    frame = *found;
-    key = {writer->serial(), frame.offset};
-    blob = writer->blob();
-    ByteView buffered = writer->buffered(frame);
-    bytes.assign(buffered.begin(), buffered.end());
-  }
-  std::shared_ptr<const DecodedFrame> decoded = cached ? cache_.find(key) : nullptr;
-  if (!decoded) {
-    if (bytes.empty()) {
-      CKPT_ASSIGN(bytes, read_exactly(*blob, frame.offset, frame.total_bytes()));
-    }
-    auto result = decode_frame(bytes, frame_seed(segment_of(location), frame.offset));
-    if (!result) return make_error(result.error().code, place_of(location) + ": " + result.error().context);
-    decoded = result.take();
-    if (cached) cache_.insert(key, decoded);
-  }
-  CKPT_ASSIGN(Chunk chunk, chunk_of(decoded, location));
-  return std::optional<Chunk>(std::move(chunk));
 }
 
 Result<std::shared_ptr<SegmentFile>> SegmentStore::file(std::uint64_t segment) {

@@ -48,6 +48,9 @@ class SegmentStore {
   Result<Chunk> read(Location location);
   // The frame that a chunk is in.
   Result<FrameTable::Frame> frame_of(Location location);
+  // The whole frame that a chunk is in; `bytes` is room for it as it is on the disk. Never kept here: for who reads all of it
+  // now. After an error `out` holds nothing of use.
+  Status read_frame(Location location, Bytes& bytes, DecodedFrame& out);
   // As it is on the disk now.
   Result<Chunk> read_uncached(Location location);
   // After damage was found there: no chunk of its segment is taken for a duplicate any more.
@@ -97,6 +100,14 @@ class SegmentStore {
     std::weak_ptr<SegmentFile> loaded;
     std::optional<std::vector<bool>> kept;               // after a rewrite: ordinals that are still there
   };
+  // Where a frame is.
+  struct Stored {
+    std::shared_ptr<SegmentFile> file;  // none: it is being written
+    std::shared_ptr<Blob> blob;         // then
+    Bytes buffered;                     // and what is not in the blob yet
+    FrameTable::Frame frame;
+    FrameKey key;
+  };
   static constexpr std::size_t max_loaded_files = 256;  // and so many are open, of however large a store
 
   Status recover(std::uint64_t id, Entry& entry);
@@ -106,8 +117,9 @@ class SegmentStore {
   std::shared_ptr<SegmentWriter> writer_of_locked(std::uint64_t id) const;
   Result<Chunk> read_chunk(Location location, bool cached);
   Result<FrameTable::Frame> find_frame(SegmentFile& segment, Location location);
+  Result<Stored> locate(Location location);
+  Status load(const Stored& stored, Location location, Bytes& bytes, DecodedFrame& out);
   Result<Chunk> read_stored(Location location, bool cached);
-  Result<std::optional<Chunk>> read_from_writer(Location location, bool cached);
   Status ensure_open_locked(std::size_t chunks, std::shared_ptr<SegmentWriter>& full);
   Status seal(const std::shared_ptr<SegmentWriter>& writer);
   Status sync_writer(const std::shared_ptr<SegmentWriter>& writer);

@@ -160,12 +160,14 @@ Result<std::uint64_t> SegmentStore::rewrite(std::uint64_t segment, const std::fu
   CKPT_ASSIGN(auto writer, SegmentWriter::create(backend_, name + ".new", header, next_serial_++));
   auto fill = [&]() -> Status {
     Compressor compressor(compression_level);
+    Bytes bytes;
+    DecodedFrame decoded;
     for (const FrameTable::Frame& frame : old->table().frames()) {
       const auto& ordinals = old->table().ordinals();
       bool any = std::any_of(ordinals.begin() + frame.first, ordinals.begin() + frame.first + frame.count, keep);
       if (!any) continue;
-      CKPT_ASSIGN(auto decoded, old->read_frame(frame));
-      std::optional<FrameDraft> draft = trimmed(*decoded, keep, compressor);
+      CKPT_TRY(old->read_frame(frame, bytes, decoded));
+      std::optional<FrameDraft> draft = trimmed(decoded, keep, compressor);
       CKPT_ASSIGN([[maybe_unused]] std::size_t added, writer->append(*draft, true));
     }
     CKPT_TRY(writer->flush());

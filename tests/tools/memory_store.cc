@@ -167,9 +167,8 @@ class MemoryReader final : public CheckpointReader {
     std::copy(found->second.begin(), found->second.end(), out.begin());
     return true;
   }
-  Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t, std::uint64_t, std::size_t) override {
-    return std::vector<std::uint64_t>{};
-  }
+  Result<std::vector<PagePlace>> places(std::size_t, std::uint64_t, std::uint64_t) override { return refused(); }
+  std::unique_ptr<FrameReader> frames(std::size_t) override { return nullptr; }
   Result<std::vector<Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
                                       std::size_t limit) override {
     std::vector<Extent> found;

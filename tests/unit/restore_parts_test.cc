@@ -19,6 +19,7 @@
 #include "histogram.h"
 #include "options.h"
 #include "small_file.h"
+#include "spin.h"
 #include "temp_dir.h"
 #include "working_set.h"
 
@@ -38,6 +39,21 @@ TEST(Histogram, PercentilesAreWithinAnEighth) {
   EXPECT_EQ(histogram.max(), 10000u);
   histogram.add(UINT64_MAX);
   EXPECT_EQ(histogram.percentile(1), UINT64_MAX);
+}
+
+TEST(Spin, IsTriedLessAndLessWhereItDoesNotPay) {
+  Spin spin(2);
+  unsigned tries = 0;
+  for (int sleeps = 0; sleeps < 640; ++sleeps) {
+    tries += spin.time().count() > 0;
+    spin.slept();
+  }
+  EXPECT_GT(tries, 10u);
+  EXPECT_LT(tries, 20u);
+  while (spin.time().count() == 0) spin.slept();
+  spin.paid();
+  EXPECT_GT(spin.time().count(), 0);
+  EXPECT_EQ(Spin(1).time().count(), 0) << "nobody else can run meanwhile";
 }
 
 TEST(Hints, NewestFirstAndBounded) {
@@ -165,6 +181,22 @@ TEST_F(Filling, PagesThatAreThereKeepWhatTheyHave) {
   EXPECT_EQ(filler_->present_pages(), 11u);
   EXPECT_TRUE(map_->regions()[0]->present(10));
   EXPECT_FALSE(map_->regions()[0]->present(11));
+}
+
+TEST_F(Filling, OnlyWhatIsMissingIsCopiedFromWhereverItLies) {
+  Bytes ones(4096, 1), frame;
+  for (std::uint8_t i = 0; i < 5; ++i) frame.insert(frame.end(), 4096, static_cast<std::uint8_t>(10 + i));
+  ASSERT_EQ(filler_->copy({0, 4}, ones), Fill::ok);
+  // Two in a row, one that is there, one whose bytes lie elsewhere, and a gap.
+  std::vector<ckpt::PagePlace> wanted = {{2, 0}, {3, 0}, {4, 0}, {5, 0}, {9, 0}};
+  std::vector<const std::uint8_t*> bytes;
+  for (std::size_t at : {0, 1, 2, 4, 3}) bytes.push_back(frame.data() + at * 4096);
+  std::uint64_t filled = 0;
+  EXPECT_EQ(filler_->copy_missing(0, wanted, bytes, filled), Fill::ok);
+  EXPECT_EQ(filled, 4u);
+  EXPECT_EQ(filler_->present_pages(), 5u);
+  const std::pair<std::size_t, int> expected[] = {{2, 10}, {3, 11}, {4, 1}, {5, 14}, {9, 13}};
+  for (auto [page, value] : expected) EXPECT_EQ(memory_[page * 4096 + 5], value) << page;
 }
 
 TEST_F(Filling, AThreadThatWaitsIsWokenByTheFill) {

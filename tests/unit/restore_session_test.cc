@@ -326,6 +326,28 @@ TEST_F(SessionTest, AStoreThatLeavesUnderTheAgentIsWaitedFor) {
   }
 }
 
+TEST_F(SessionTest, ADamagedFrameHoldsUpItsOwnPagesOnly) {
+  Fd segment(open((directory_ / "store/segments/0000000000000001.seg").c_str(), O_RDWR | O_CLOEXEC));
+  off_t at = lseek(segment.get(), 0, SEEK_END) / 8;
+  std::uint8_t good = 0;
+  ASSERT_EQ(pread(segment.get(), &good, 1, at), 1);
+  std::uint8_t bad = good ^ 0x10;
+  ASSERT_EQ(pwrite(segment.get(), &bad, 1, at), 1);
+  RunningAgent agent(options_);
+  qemu_.hand_over(options_.socket, Phase::fresh);
+  auto status = nlohmann::json::parse(agent.ask("status"));
+  while (status["pages_present"] < pages * 2 / 3 - 8) status = nlohmann::json::parse(agent.ask("status"));
+  while (status["state"] != "waiting for store") status = nlohmann::json::parse(agent.ask("status"));
+  EXPECT_NE(status["reason"].get<std::string>().find("0000000000000001.seg"), std::string::npos) << status;
+  EXPECT_GT(status["store_errors"], 0);
+  EXPECT_LT(status["pages_present"], pages * 2 / 3);
+  ASSERT_EQ(pwrite(segment.get(), &good, 1, at), 1);
+  EXPECT_EQ(qemu_.receive(), MessageType::done);
+  EXPECT_EQ(qemu_.read_all(2), 0u);
+  qemu_.let_go();
+  EXPECT_EQ(agent.wait_end(), exit_done);
+}
+
 TEST_F(SessionTest, ThreadsWaitUntilTheNextAgentServesThem) {
   options_.mode = Mode::lazy;
   {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 
 #include "ckpt/env.h"
@@ -215,8 +216,43 @@ TEST_F(StoreTest, ExtentsAndPages) {
   EXPECT_TRUE(std::equal(page.begin(), page.end(), data.begin() + 4096));
   EXPECT_TRUE(*reader->read_page(0, 256, page));
   EXPECT_EQ(page[100], 0);
-  EXPECT_EQ(*reader->frame_neighbours(0, 6, 8), (std::vector<std::uint64_t>{5, 7}));
   EXPECT_EQ(reader->read_page(0, 257, page).error().code, Code::invalid);
+}
+
+TEST_F(StoreTest, AFrameComesAsAWhole) {
+  Buffer data = random_bytes(12 * 4096, 10);
+  auto epoch = begin(1, 0, (1 << 20) + 100);
+  ASSERT_OK(epoch->write(0, 5 * 4096, data));
+  ASSERT_OK(epoch->write(0, 1 << 20, std::span(data).first(100)));
+  ASSERT_OK(epoch->commit({}));
+  auto reader = store->open_checkpoint({"vm", 1}).take();
+  auto places = reader->places(0, 0, 257).take();
+  ASSERT_EQ(places.size(), 13u);
+  EXPECT_EQ(places.front().page, 5u);
+  EXPECT_EQ(places.back().page, 256u);
+  EXPECT_TRUE(reader->places(0, 17, 256)->empty());
+  EXPECT_TRUE(reader->places(0, 9, 9)->empty());
+  EXPECT_EQ(reader->places(0, 0, 258).error().code, Code::invalid);
+  auto frames = reader->frames(1);
+  EXPECT_FALSE(frames->has(places[0].place));
+  for (std::size_t at = 0; at < places.size();) {
+    auto pages = frames->read(std::span(places).subspan(at));
+    ASSERT_OK(pages);
+    EXPECT_TRUE(frames->has(places[at].place));
+    for (std::size_t i = 0; i < pages->size(); ++i) {
+      std::uint64_t page = places[at + i].page;
+      std::array<std::uint8_t, 4096> wanted;
+      EXPECT_TRUE(*reader->read_page(0, page, wanted));
+      EXPECT_EQ(std::memcmp((*pages)[i], wanted.data(), wanted.size()), 0) << page;
+      EXPECT_TRUE(i == 0 || page == 256 || (*pages)[i] == (*pages)[i - 1] + 4096);
+    }
+    EXPECT_TRUE(at > 0 || pages->size() == 8) << pages->size();
+    at += pages->size();
+  }
+  EXPECT_FALSE(frames->has(places[0].place)) << "one was to be kept";
+  ASSERT_OK(frames->read(std::span(places).subspan(3, 1)));
+  EXPECT_TRUE(frames->has(places[0].place));
+  EXPECT_EQ(frames->read({}).error().code, Code::invalid);
 }
 
 TEST_F(StoreTest, NamesPinsAndRemoval) {

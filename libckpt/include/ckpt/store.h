@@ -112,9 +112,29 @@ struct Extent {
   bool zero = false;
 };
 
+// Where the bytes of a page are. Those of near places are kept, and read, together.
+struct PagePlace {
+  std::uint64_t page = 0;
+  std::uint64_t place = 0;
+};
+
 struct VerifyProgress {
   std::uint64_t done_bytes = 0;
   std::uint64_t total_bytes = 0;  // grows while done_bytes is 0 and what there is to read is found out; then it stays
+};
+
+// Pages by their places: a frame is read and decompressed once for all pages in it, and nothing is copied. For who wants
+// many pages soon, or one at once. One thread at a time; does not outlive the CheckpointReader it came from.
+class FrameReader {
+ public:
+  virtual ~FrameReader() = default;
+
+  // The first of `pages`, and as many of those behind it as came with it: for each a pointer to its page_size_bytes bytes, valid
+  // until the next call. Pages that follow one another in a frame do so in memory. In the order of their places, `pages`
+  // need the fewest frames. An error is about the first page only.
+  virtual Result<std::span<const std::uint8_t* const>> read(std::span<const PagePlace> pages) = 0;
+  // Whether the page comes without being read and decompressed.
+  virtual bool has(std::uint64_t place) const = 0;
 };
 
 // Reads one checkpoint. Every byte handed out has passed its checksum; damage is Code::corrupt and names the place.
@@ -136,9 +156,10 @@ class CheckpointReader {
   // `out` alone, when the page reads as zeroes.
   virtual Result<bool> read_page(std::size_t object, std::uint64_t page, std::span<std::uint8_t, page_size_bytes> out) = 0;
 
-  // Pages that came out of the same frame as `page` and are cheap to have now: up to `limit` neighbours, page numbers
-  // of the same object. For a fault handler that wants what is already decompressed.
-  virtual Result<std::vector<std::uint64_t>> frame_neighbours(std::size_t object, std::uint64_t page, std::size_t limit) = 0;
+  // The pages of [first, end) that do not read as zeroes, in order. They are for this reader's frames() only.
+  virtual Result<std::vector<PagePlace>> places(std::size_t object, std::uint64_t first, std::uint64_t end) = 0;
+  // `kept`, at least 1: so many frames stay decompressed.
+  virtual std::unique_ptr<FrameReader> frames(std::size_t kept) = 0;
 
   // Data and zero extents of [offset, offset + length), in order and without gaps, at most `limit` of them. They are of
   // whole pages: the first may begin before `offset`, the last may end after the range, but not after the object.

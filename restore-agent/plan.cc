@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "plan.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace agent {
+
+using ckpt::page_size_bytes;
+using ckpt::PagePlace;
+using ckpt::Result;
+
+namespace {
+
+constexpr std::uint64_t hint_pages = 64;
+// Hints are looked at that often.
+constexpr std::size_t batch_pages = 512;
+constexpr std::size_t list_batch_pages = 256;
+// Within so much memory pages come in the order of the store, so that each frame is read once, and one behind another.
+constexpr std::uint64_t window_pages = 65536;
+constexpr unsigned changed_generations = 8;
+constexpr std::size_t changed_pages_limit = 65536;
+
+}  // namespace
+
+void Plan::sort(Batch& batch) const {
+  const Region& region = *map_.regions()[batch.region];
+  const std::uint64_t unit_pages = region.unit_bytes() / page_size_bytes;
+  auto& pages = batch.places.pages;
+  std::erase_if(pages, [&](const PagePlace& page) { return region.present(page.page / unit_pages); });
+  std::sort(pages.begin(), pages.end(),
+            [](const PagePlace& one, const PagePlace& other) { return one.place < other.place; });
+}
+
+Result<Batch> Plan::look_up(Loader& loader, std::uint32_t region, std::uint64_t first, std::uint64_t end) const {
+  Batch batch{region, {}};
+  CKPT_ASSIGN(batch.places, loader.places(map_.regions()[region]->object(), first, end));
+  return batch;
+}
+
+Result<Batch> Plan::next(Loader& loader) {
+  std::lock_guard guard(lock_);
+  for (;;) {
+    CKPT_ASSIGN(Batch batch, near_fault(loader));
+    if (!batch.empty()) return batch;
+    CKPT_ASSIGN(batch, from_list(loader));
+    if (!batch.empty()) return batch;
+    if (stage_ == Stage::working_set) {
+      stage_ = Stage::changed;
+      list_at_ = 0;
+      list_ = progress_.mode() == Mode::full ? std::vector<PageId>{} : changed_list();
+      continue;
+    }
+    if (stage_ == Stage::changed) stage_ = Stage::rest;
+    return from_rest(loader);
+  }
+}
+
+Result<Batch> Plan::near_fault(Loader& loader) {
+  while (auto hint = hints_.pop()) {
+    Region& region = map_.region(*hint);
+    if (region.unit_bytes() != page_size_bytes) continue;
+    std::uint64_t first = hint->unit / hint_pages * hint_pages;
+    auto batch = look_up(loader, hint->region, first, std::min(first + hint_pages, region.units()));
+    if (!batch.ok()) return batch;
+    sort(*batch);
+    if (!batch->empty()) return batch;
+  }
+  return Batch{};
+}
+
+Result<Batch> Plan::from_list(Loader& loader) {
+  while (list_at_ < list_.size()) {
+    Batch batch{list_[list_at_].region, {}};
+    std::size_t at = list_at_;
+    while (at < list_.size() && list_[at].region == batch.region && at - list_at_ < list_batch_pages) {
+      std::uint64_t first = list_[at].page, end = first;
+      while (at < list_.size() && list_[at].region == batch.region && list_[at].page == end) ++end, ++at;
+      CKPT_ASSIGN(Batch run, look_up(loader, batch.region, first, end));
+      auto& pages = batch.places.pages;
+      if (pages.empty()) {
+        batch.places = std::move(run.places);
+        continue;
+      }
+      // Of two openings of the store: to be looked up anew.
+      if (run.places.opened != batch.places.opened) batch.places.opened.reset();
+      pages.insert(pages.end(), run.places.pages.begin(), run.places.pages.end());
+    }
+    list_at_ = at;
+    sort(batch);
+    if (!batch.empty()) return batch;
+  }
+  return Batch{};
+}
+
+Result<Batch> Plan::from_rest(Loader& loader) {
+  for (;;) {
+    auto& pages = window_.places.pages;
+    while (window_at_ < pages.size()) {
+      Batch batch{window_.region, {window_.places.opened, window_.places.object, {}}};
+      std::size_t end = std::min(window_at_ + batch_pages, pages.size());
+      batch.places.pages.assign(pages.begin() + static_cast<std::ptrdiff_t>(window_at_),
+                                pages.begin() + static_cast<std::ptrdiff_t>(end));
+      window_at_ = end;
+      sort(batch);
+      if (!batch.empty()) return batch;
+    }
+    if (region_ == map_.regions().size()) return Batch{};
+    const Region& region = *map_.regions()[region_];
+    const std::uint64_t region_pages = region.block().used_length / page_size_bytes;
+    // Whole units, so that each comes once.
+    std::uint64_t end = std::min(page_ + std::max(window_pages, region.unit_bytes() / page_size_bytes), region_pages);
+    CKPT_ASSIGN(window_, look_up(loader, region_, page_, end));
+    window_at_ = 0;
+    // Left alone: what is missing when the memory is handed back reads as zeroes.
+    progress_.pages_zero.fetch_add(end - page_ - window_.places.pages.size(), std::memory_order_relaxed);
+    sort(window_);
+    page_ = end;
+    if (page_ == region_pages) {
+      ++region_;
+      page_ = 0;
+    }
+  }
+}
+
+void Plan::put_back(std::uint32_t region, std::uint64_t page) {
+  std::lock_guard guard(lock_);
+  put_back_.push_back({region, page});
+}
+
+bool Plan::start_again() {
+  std::lock_guard guard(lock_);
+  list_ = std::exchange(put_back_, {});
+  list_at_ = 0;
+  return !list_.empty();
+}
+
+void Plan::start() {
+  auto pages = working_set_.load();
+  std::lock_guard guard(lock_);
+  for (std::size_t i = 0; pages.ok() && i < pages->size(); ++i) {
+    const WorkingSetPage& page = (*pages)[i];
+    auto index = map_.find(page.block);
+    if (index && page.page < map_.regions()[*index]->block().used_length / page_size_bytes)
+      list_.push_back({*index, page.page});
+  }
+}
+
+std::vector<Plan::PageId> Plan::changed_list() {
+  std::vector<PageId> list;
+  for (std::uint32_t i = 0; i < map_.regions().size(); ++i) {
+    const Region& region = *map_.regions()[i];
+    auto pages = source_.changed_pages(region.object(), changed_generations);
+    if (!pages.ok()) continue;
+    for (std::uint64_t page : *pages) {
+      if (list.size() == changed_pages_limit) return list;
+      if (page < region.block().used_length / page_size_bytes) list.push_back({i, page});
+    }
+  }
+  return list;
+}
+
+}  // namespace agent
