@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t bytes_total = 256u << 20;
 constexpr std::size_t message_bytes = 1u << 20;
-constexpr std::size_t frame_bytes = 8 * 4096;
+constexpr std::size_t frame_bytes = 4 * 4096;
 constexpr int rounds = 5;
 
 // Of this process, kernel time included: what waits for the disk does not count.
