@@ -167,6 +167,10 @@ bool all_digits(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+std::string version_numbers(std::string_view text) {
+  return std::string(text.substr(0, text.find_first_not_of("0123456789.")));
+}
+
 ckpt::Status check_machine_name(std::string_view name) {
   auto good = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||

@@ -32,6 +32,8 @@ std::string hex(const std::array<std::uint8_t, 16>& bytes);
 std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, const std::string& separator);
 bool all_digits(std::string_view text);
+// What it begins with: "10.0.13" of "10.0.13 (Debian 1:10.0.13+ds-0)".
+std::string version_numbers(std::string_view text);
 
 // The store's rule: 1 to 64 of [A-Za-z0-9._-], not starting with '.' or '-'.
 ckpt::Status check_machine_name(std::string_view name);

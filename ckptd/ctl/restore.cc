@@ -252,7 +252,7 @@ ckpt::Status Restore::check_qemu() {
     return make_error(Code::refused, state_.source + " is of machine type " + machine_then + ", this QEMU builds " +
                                          machine_now + ": name the type in full on the command line (-machine " +
                                          machine_then + ")");
-  if (!options_.force && !then.empty() && !then.starts_with(now))
+  if (!options_.force && !then.empty() && version_numbers(then) != now)
     return make_error(Code::refused, state_.source + " was captured by QEMU " + then + ", this one is " + now +
                                          ": use that QEMU with --qemu, or --force");
   return {};

@@ -172,6 +172,12 @@ TEST(Clock, IsNotBelievedForAWhileAfterItWasSet) {
   }
 }
 
+TEST(Version, IsAllItsNumbers) {
+  EXPECT_EQ(version_numbers("10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)"), "10.0.13");
+  EXPECT_EQ(version_numbers("10.0.1"), "10.0.1");
+  EXPECT_EQ(version_numbers("QEMU"), "");
+}
+
 TEST(Json, FromOutsideIsBounded) {
   EXPECT_TRUE(parse_object(R"({"a": "[[[["})").ok());
   EXPECT_EQ(parse_object("[]").error().code, Code::invalid);
