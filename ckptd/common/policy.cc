@@ -17,6 +17,7 @@ constexpr std::uint64_t interval_minimum_ms = 50;
 constexpr std::uint64_t interval_maximum_ms = 3'600'000;
 constexpr std::uint64_t for_ever_s = 100ull * 365 * 86'400;
 constexpr std::size_t rule_limit = 16;
+constexpr std::size_t removed_at_once = 8192;
 constexpr std::uint64_t second_ns = 1'000'000'000;
 // A machine that was off for so long, or a host's clock that is wrong.
 constexpr std::uint64_t gap_ns = 3600 * second_ns;
@@ -127,6 +128,16 @@ std::vector<std::uint64_t> expired(const Policy& policy, const std::vector<ckpt:
     if (!keep && !newest && info.name.empty() && info.pins.empty()) numbers.push_back(info.id.number);
   }
   return numbers;
+}
+
+ckpt::Status remove_in_slices(const std::function<ckpt::Status(std::span<const std::uint64_t>)>& remove,
+                              std::span<const std::uint64_t> numbers) {
+  while (!numbers.empty()) {
+    auto slice = numbers.first(std::min(numbers.size(), removed_at_once));
+    CKPT_TRY(remove(slice));
+    numbers = numbers.subspan(slice.size());
+  }
+  return {};
 }
 
 }  // namespace ckptd

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,5 +32,10 @@ std::string format_retention(const Policy& policy);
 
 // Numbers of the checkpoints (given oldest first) that the policy lets go. Ages are counted from the newest.
 std::vector<std::uint64_t> expired(const Policy& policy, const std::vector<ckpt::CheckpointInfo>& checkpoints);
+
+// Removes a few thousand at a time, oldest first: the store takes no more in one record. What was removed before an
+// error stays so.
+ckpt::Status remove_in_slices(const std::function<ckpt::Status(std::span<const std::uint64_t>)>& remove,
+                              std::span<const std::uint64_t> numbers);
 
 }  // namespace ckptd

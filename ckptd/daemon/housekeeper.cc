@@ -48,8 +48,13 @@ void Housekeeper::thin(const std::string& machine, const Policy& policy) {
   if (!kept.ok()) return;
   auto numbers = expired(policy, *kept);
   if (numbers.empty()) return;
-  auto removed = daemon_.store().remove(machine, numbers);
-  // busy: one was pinned meanwhile; the next round does without it.
+  auto removed = remove_in_slices(
+      [&](std::span<const std::uint64_t> slice) {
+        if (daemon_.stopping()) return ckpt::Status(ckpt::make_error(ckpt::Code::busy, "ckptd is stopping"));
+        return daemon_.store().remove(machine, slice);
+      },
+      numbers);
+  // busy: ckptd stops, or one was pinned meanwhile; the next round does without it.
   if (!removed.ok() && removed.error().code != ckpt::Code::busy)
     log_line(machine + ": retention: " + removed.error().message());
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <numeric>
 #include <set>
 
 #include "common/clock_steps.h"
@@ -154,6 +155,25 @@ TEST(Retention, GoesOnAfterAMachineThatWasOff) {
   }
   kept.push_back(made(603, start_s + 100'600));
   EXPECT_EQ(expired(policy, kept).front(), 1u);
+}
+
+TEST(Retention, RemovesAnyNumberInSlices) {
+  std::vector<std::uint64_t> numbers(100'000), removed;
+  std::iota(numbers.begin(), numbers.end(), 1);
+  auto remove = [&](std::span<const std::uint64_t> slice) {
+    EXPECT_LE(slice.size(), 8192u);
+    if (removed.size() > 90'000) return ckpt::Status(ckpt::make_error(Code::busy, "pinned"));
+    removed.insert(removed.end(), slice.begin(), slice.end());
+    return ckpt::Status();
+  };
+  auto status = remove_in_slices(remove, numbers);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(removed.size(), 11u * 8192);
+  EXPECT_TRUE(remove_in_slices(remove, {}).ok());
+  removed.clear();
+  numbers.resize(90'000);
+  ASSERT_TRUE(remove_in_slices(remove, numbers).ok());
+  EXPECT_EQ(removed, numbers);
 }
 
 TEST(Clock, IsNotBelievedForAWhileAfterItWasSet) {
