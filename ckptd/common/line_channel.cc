@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "common/clock.h"
@@ -13,10 +14,23 @@ namespace ckptd {
 using ckpt::Code;
 using ckpt::make_error;
 
-ckpt::Result<std::optional<std::string>> LineChannel::read_line(int idle_ms) {
-  std::int64_t deadline_ms = idle_ms < 0 ? -1 : monotonic_ms() + idle_ms;
+namespace {
+
+constexpr std::int64_t longest_wait_ms = std::numeric_limits<int>::max();
+
+}  // namespace
+
+int LineChannel::wait(short events, std::int64_t deadline_ms) const {
+  std::int64_t wait_ms = std::clamp<std::int64_t>(deadline_ms - monotonic_ms(), 0, longest_wait_ms);
+  pollfd entries[] = {{fd_.get(), events, 0}, {stop_fd_, POLLIN, 0}};
+  int ready = ::poll(entries, 2, static_cast<int>(wait_ms));
+  return ready > 0 && entries[1].revents ? 0 : ready;
+}
+
+ckpt::Result<std::optional<std::string>> LineChannel::read_line(int idle_ms, std::int64_t deadline_ms) {
+  std::int64_t line_deadline_ms = idle_ms < 0 ? no_deadline : monotonic_ms() + idle_ms;
   bool begun = !buffer_.empty();
-  if (begun) deadline_ms = monotonic_ms() + line_limit_ms_;
+  if (begun) line_deadline_ms = monotonic_ms() + line_limit_ms_;
   std::size_t searched = 0;
   for (;;) {
     auto end = buffer_.find('\n', searched);
@@ -28,9 +42,7 @@ ckpt::Result<std::optional<std::string>> LineChannel::read_line(int idle_ms) {
     searched = buffer_.size();
     if (buffer_.size() > limit_bytes_)
       return make_error(Code::limit, "a line is longer than " + std::to_string(limit_bytes_) + " bytes");
-    std::int64_t wait_ms = deadline_ms < 0 ? -1 : std::max<std::int64_t>(0, deadline_ms - monotonic_ms());
-    pollfd entry{fd_.get(), POLLIN, 0};
-    int ready = ::poll(&entry, 1, static_cast<int>(wait_ms));
+    int ready = wait(POLLIN, std::min(line_deadline_ms, deadline_ms));
     if (ready < 0 && errno == EINTR) continue;
     if (ready < 0) return ckpt::system_error(errno, "poll");
     if (ready == 0) return make_error(Code::unavailable, "the other end has not sent a whole line in time");
@@ -42,7 +54,7 @@ ckpt::Result<std::optional<std::string>> LineChannel::read_line(int idle_ms) {
       if (buffer_.empty()) return std::optional<std::string>();
       return make_error(Code::protocol, "the connection ended within a line");
     }
-    if (!begun) deadline_ms = monotonic_ms() + line_limit_ms_;
+    if (!begun) line_deadline_ms = monotonic_ms() + line_limit_ms_;
     begun = true;
     buffer_.append(bytes, static_cast<std::size_t>(got));
   }
@@ -59,10 +71,7 @@ ckpt::Status LineChannel::write_line(std::string line) {
     }
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return ckpt::system_error(errno, "send");
-    std::int64_t wait_ms = deadline_ms - monotonic_ms();
-    if (wait_ms <= 0) return make_error(Code::unavailable, "the other end does not read");
-    pollfd entry{fd_.get(), POLLOUT, 0};
-    ::poll(&entry, 1, static_cast<int>(wait_ms));
+    if (wait(POLLOUT, deadline_ms) == 0) return make_error(Code::unavailable, "the other end does not read");
   }
   return {};
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -18,9 +19,14 @@ public:
   explicit LineChannel(Fd fd, std::size_t limit_bytes, std::int64_t line_limit_ms = default_line_limit_ms)
       : fd_(std::move(fd)), limit_bytes_(limit_bytes), line_limit_ms_(line_limit_ms) {}
 
-  // Nothing: the peer has closed. idle_ms bounds the wait for the first byte (-1: for ever).
+  static constexpr std::int64_t no_deadline = std::numeric_limits<std::int64_t>::max();
+
+  // All waits end, with `unavailable`, once this descriptor can be read.
+  void end_with(int stop_fd) { stop_fd_ = stop_fd; }
+  // Nothing: the peer has closed. idle_ms bounds the wait for the first byte (-1: for ever), deadline_ms (monotonic)
+  // all of it.
   // Errors: limit, unavailable (too slow), io, protocol (the peer closed within a line).
-  ckpt::Result<std::optional<std::string>> read_line(int idle_ms);
+  ckpt::Result<std::optional<std::string>> read_line(int idle_ms, std::int64_t deadline_ms = no_deadline);
   ckpt::Status write_line(std::string line);
   // True when the peer has closed its end or sent something meanwhile.
   bool peer_closed() const;
@@ -28,7 +34,11 @@ public:
   int fd() const { return fd_.get(); }
 
 private:
+  // As poll(); also 0 when waiting is to end.
+  int wait(short events, std::int64_t deadline_ms) const;
+
   Fd fd_;
+  int stop_fd_ = -1;
   std::size_t limit_bytes_;
   std::int64_t line_limit_ms_;
   std::string buffer_;

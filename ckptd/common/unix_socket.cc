@@ -24,16 +24,20 @@ ckpt::Result<sockaddr_un> address_of(const std::string& path) {
   return address;
 }
 
-}  // namespace
-
-ckpt::Result<Fd> connect_unix(const std::string& path) {
+ckpt::Result<Fd> connect_to(const std::string& path, int flags) {
   CKPT_ASSIGN(auto address, address_of(path));
-  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
   if (!fd) return ckpt::system_error(errno, "socket");
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
     return ckpt::Error{Code::unavailable, errno, "nobody answers at " + path};
   return fd;
 }
+
+}  // namespace
+
+ckpt::Result<Fd> connect_unix(const std::string& path) { return connect_to(path, 0); }
+
+ckpt::Result<Fd> connect_unix_at_once(const std::string& path) { return connect_to(path, SOCK_NONBLOCK); }
 
 ckpt::Result<Fd> listen_unix(const std::string& path) {
   CKPT_ASSIGN(auto address, address_of(path));

@@ -14,6 +14,8 @@ namespace ckptd {
 ckpt::Result<Fd> listen_unix(const std::string& path);
 // Errors: unavailable when nobody listens there.
 ckpt::Result<Fd> connect_unix(const std::string& path);
+// As that, but does not wait for a listener that hangs; the descriptor does not block.
+ckpt::Result<Fd> connect_unix_at_once(const std::string& path);
 // ok when the other end is root or the same user as this process.
 ckpt::Status check_peer(int fd);
 pid_t peer_pid(int fd);  // of whoever connected; 0 when unknown

@@ -32,8 +32,8 @@ ckpt::Result<Json> query_nodes(Qmp& qmp) { return qmp.execute("query-named-block
 
 }  // namespace
 
-ckpt::Result<std::vector<RestoredDisk>> start_block_streams(const RestoreState& state) {
-  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms));
+ckpt::Result<std::vector<RestoredDisk>> start_block_streams(const RestoreState& state, int stop_fd) {
+  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms, stop_fd));
   CKPT_ASSIGN(Json jobs, qmp.execute("query-block-jobs"));
   CKPT_ASSIGN(Json nodes, query_nodes(qmp));
   auto disks = state.disks;
@@ -53,8 +53,8 @@ ckpt::Result<std::vector<RestoredDisk>> start_block_streams(const RestoreState& 
   return disks;
 }
 
-ckpt::Result<std::vector<RestoredDisk>> check_block_streams(const RestoreState& state) {
-  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms));
+ckpt::Result<std::vector<RestoredDisk>> check_block_streams(const RestoreState& state, int stop_fd) {
+  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms, stop_fd));
   CKPT_ASSIGN(Json jobs, qmp.execute("query-block-jobs"));
   CKPT_ASSIGN(Json nodes, query_nodes(qmp));
   auto disks = state.disks;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "daemon/daemon.h"
 
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -40,6 +41,9 @@ ckpt::Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
   }
   return daemon;
 }
+
+Daemon::Daemon(Options options)
+    : options_(std::move(options)), stop_fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), files_(options_.store_path) {}
 
 ckpt::Status Daemon::start_machine(const std::string& name, const Record& record) {
   Machine::Hooks hooks;
@@ -207,6 +211,8 @@ void Daemon::request_stop(bool restart, const std::string& reason) {
   log_line(std::string(restart ? "starting again: " : "stopping: ") + reason);
   stop_ = true;
   restart_ = restart;
+  std::uint64_t one = 1;
+  (void)!::write(stop_fd_.get(), &one, sizeof(one));
   changed_.notify_all();
 }
 

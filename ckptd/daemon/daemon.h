@@ -62,14 +62,17 @@ public:
   // Blocks until request_stop(); true: start again.
   bool wait_for_stop();
   bool stopping() const;
+  // Can be read from request_stop() on.
+  int stop_fd() const { return stop_fd_.get(); }
   void stop_machines();
 
 private:
-  explicit Daemon(Options options) : options_(std::move(options)), files_(options_.store_path) {}
+  explicit Daemon(Options options);
   ckpt::Status start_machine(const std::string& name, const Record& record);
   std::shared_ptr<Machine> take_machine(const std::string& name);  // mutex_ is held
 
   const Options options_;
+  const Fd stop_fd_;
   std::unique_ptr<ckpt::Store> store_;
   Records files_;
 

@@ -8,6 +8,6 @@
 namespace ckptd {
 
 // Whether the guest has ever run: QEMU loads a checkpoint stopped and waits for `cont`.
-ckpt::Result<bool> guest_has_run(const RestoreState& state);
+ckpt::Result<bool> guest_has_run(const RestoreState& state, int stop_fd);
 
 }  // namespace ckptd

@@ -233,8 +233,9 @@ bool Supervisor::tend_disks(RestoreState& state) {
   if (talk == talks_.end()) {
     if (!may_talk(state.name)) return false;
     bool started = state.phase == "streaming";
-    talks_[state.name] = {state.begun_ns,
-                          std::async(std::launch::async, started ? check_block_streams : start_block_streams, state)};
+    talks_[state.name] = {
+        state.begun_ns,
+        std::async(std::launch::async, started ? check_block_streams : start_block_streams, state, daemon_.stop_fd())};
     return false;
   }
   if (talk->second.disks.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return false;
@@ -251,15 +252,15 @@ bool Supervisor::may_talk(const std::string& name) {
   return true;
 }
 
-std::optional<ckpt::Result<bool>> Supervisor::ask(const RestoreState& state,
-                                                  ckpt::Result<bool> (*question)(const RestoreState&)) {
+std::optional<ckpt::Result<bool>> Supervisor::ask(const RestoreState& state, QemuQuestion question) {
   auto asked = questions_.find(state.name);
   if (asked == questions_.end()) {
-    if (may_talk(state.name)) questions_[state.name] = {state.token, std::async(std::launch::async, question, state)};
+    if (may_talk(state.name))
+      questions_[state.name] = {state.begun_ns, std::async(std::launch::async, question, state, daemon_.stop_fd())};
     return {};
   }
   if (asked->second.answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return {};
-  bool about_this = asked->second.token == state.token;
+  bool about_this = asked->second.begun_ns == state.begun_ns;
   auto answer = asked->second.answer.get();
   questions_.erase(asked);
   if (!about_this) return {};

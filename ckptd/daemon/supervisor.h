@@ -59,7 +59,7 @@ private:
     std::future<ckpt::Result<std::vector<RestoredDisk>>> disks;
   };
   struct Question {
-    std::string token;
+    std::uint64_t begun_ns = 0;  // of the restore that it is about
     std::future<ckpt::Result<bool>> answer;
   };
 
@@ -89,7 +89,8 @@ private:
   void close(RestoreState& state, const std::string& phase, const std::string& reason);
   void unpin(const RestoreState& state);
   // Puts the question to the restore's QEMU; nothing until there is an answer.
-  std::optional<ckpt::Result<bool>> ask(const RestoreState& state, ckpt::Result<bool> (*question)(const RestoreState&));
+  using QemuQuestion = ckpt::Result<bool> (*)(const RestoreState&, int stop_fd);
+  std::optional<ckpt::Result<bool>> ask(const RestoreState& state, QemuQuestion question);
   bool may_talk(const std::string& name);
   // False until a program that keeps dying may be started again.
   bool may_start(const std::string& key);

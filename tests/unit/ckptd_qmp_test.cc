@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// A QEMU that hangs, or never stops talking, holds up nobody for longer than was allowed.
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <thread>
+
+#include "common/qmp.h"
+#include "common/unix_socket.h"
+
+namespace ckptd {
+namespace {
+
+constexpr int limit_ms = 1'000;
+constexpr int endless_ms = 3'600'000;  // no test lasts so long
+
+// Greets, takes the capabilities, and then says events for ever or nothing at all.
+class Monitor {
+public:
+  explicit Monitor(bool talks) : talks_(talks) {
+    EXPECT_NE(::mkdtemp(directory_), nullptr);
+    auto listener = listen_unix(path());
+    EXPECT_TRUE(listener.ok());
+    listener_ = listener.take();
+    thread_ = std::thread([this] { serve(); });
+  }
+  ~Monitor() {
+    over_ = true;
+    thread_.join();
+    ::unlink(path().c_str());
+    ::rmdir(directory_);
+  }
+  std::string path() const { return std::string(directory_) + "/qmp"; }
+
+private:
+  void serve() {
+    Fd client;
+    for (; !over_ && !client; ::usleep(1'000)) client = Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!client) return;
+    LineChannel channel(std::move(client), 65'536);
+    (void)channel.write_line(R"({"QMP": {}})");
+    (void)channel.read_line(-1);
+    (void)channel.write_line(R"({"return": {}})");
+    for (; !over_; ::usleep(20'000))
+      if (talks_) (void)channel.write_line(R"({"event": "RTC_CHANGE"})");
+  }
+
+  const bool talks_;
+  char directory_[32] = "/tmp/ckpt-qmp-XXXXXX";
+  Fd listener_;
+  std::atomic<bool> over_{false};
+  std::thread thread_;
+};
+
+TEST(Qmp, EventsBuyACommandNoTime) {
+  Monitor monitor(true);
+  auto qmp = Qmp::connect(monitor.path(), limit_ms);
+  ASSERT_TRUE(qmp.ok()) << qmp.error().message();
+  auto answer = qmp->execute("query-status");
+  ASSERT_FALSE(answer.ok());
+  EXPECT_EQ(answer.error().code, ckpt::Code::unavailable);
+}
+
+TEST(Qmp, IsLeftAtOnceWhenItsUserEnds) {
+  Monitor monitor(false);
+  Fd stop(::eventfd(0, EFD_CLOEXEC));
+  auto qmp = Qmp::connect(monitor.path(), endless_ms, stop.get());
+  ASSERT_TRUE(qmp.ok()) << qmp.error().message();
+  std::thread ender([&] {
+    ::usleep(100'000);
+    ::eventfd_write(stop.get(), 1);
+  });
+  auto answer = qmp->execute("query-status");
+  ender.join();
+  ASSERT_FALSE(answer.ok());
+  EXPECT_EQ(answer.error().code, ckpt::Code::unavailable);
+  // And nothing new is begun.
+  EXPECT_FALSE(Qmp::connect(monitor.path(), endless_ms, stop.get()).ok());
+}
+
+TEST(Qmp, ThatTakesNoConnectionIsNotWaitedFor) {
+  Monitor monitor(false);
+  auto first = Qmp::connect(monitor.path(), limit_ms);
+  ASSERT_TRUE(first.ok());
+  // As many as it lets wait, and those that it does not.
+  std::vector<Fd> waiting;
+  for (int i = 0; i < 200; ++i) {
+    auto fd = connect_unix_at_once(monitor.path());
+    if (!fd.ok()) return;
+    waiting.push_back(fd.take());
+  }
+  FAIL() << "the listener took all";
+}
+
+}  // namespace
+}  // namespace ckptd
