@@ -61,6 +61,7 @@ Json to_json(const RestoreState& state) {
           {"token", state.token},
           {"starter", to_json(state.starter)},
           {"agent", to_json(state.agent)},
+          {"memory_local", state.memory_local},
           {"agent_argv", state.agent_argv},
           {"agent_status", state.agent_status},
           {"agent_restarts", state.agent_restarts},
@@ -88,6 +89,7 @@ ckpt::Result<RestoreState> restore_from_json(const Json& json) {
   state.token = text_of(json, "token");
   state.starter = process_of(json, "starter");
   state.agent = process_of(json, "agent");
+  state.memory_local = flag_of(json, "memory_local");
   CKPT_ASSIGN(state.agent_argv, string_array(json, "agent_argv"));
   state.agent_status = text_of(json, "agent_status");
   state.agent_restarts = number_of(json, "agent_restarts");

@@ -32,6 +32,7 @@ struct RestoreState {
   std::string token;   // ckptd's for the starter, who shows it with every step; random
   ProcessId starter;   // the ckptctl that began it
   ProcessId agent;
+  bool memory_local = false;  // QEMU's word, where the agent could not say it
   std::vector<std::string> agent_argv;
   std::string agent_status;  // path
   std::uint64_t agent_restarts = 0;

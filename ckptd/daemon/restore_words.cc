@@ -19,4 +19,10 @@ ckpt::Result<bool> guest_has_run(const RestoreState& state, int stop_fd) {
   return status != "paused" && status != "prelaunch" && status != "inmigrate";
 }
 
+ckpt::Result<bool> memory_is_local(const RestoreState& state, int stop_fd) {
+  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms, stop_fd));
+  CKPT_ASSIGN(Json said, qmp.execute("query-checkpoint-restore"));
+  return text_of(said, "state") == "done";
+}
+
 }  // namespace ckptd

@@ -154,8 +154,10 @@ bool Supervisor::tend(RestoreState& state) {
     close(state, "ended", "QEMU ended before all was local");
     return true;
   }
-  bool done = text_of(read_agent_status(state), "state") == "done";
-  bool changed = tend_agent(state, done);
+  Json agent = read_agent_status(state);
+  bool changed = tend_memory(state, agent);
+  bool done = state.memory_local || text_of(agent, "state") == "done";
+  changed |= tend_agent(state, done);
   changed |= tend_servers(state);
   if (!done) watch(state.agent);
   for (const auto& disk : state.disks) watch(disk.server);
@@ -180,6 +182,19 @@ bool Supervisor::tend_start(RestoreState& state) {
     }
   }
   close(state, "failed", "ckptctl ended before the guest ran");
+  return true;
+}
+
+// The agent may end before it has written that it is done; the next one would wait for ever for a QEMU that needs none.
+bool Supervisor::tend_memory(RestoreState& state, const Json& agent) {
+  bool serving = text_of(agent, "state") == "restoring" && alive(state.agent) &&
+                 number_of(agent, "pid") == static_cast<std::uint64_t>(state.agent.pid);
+  if (state.memory_local || serving || text_of(agent, "state") == "done") return false;
+  auto local = ask(state, memory_is_local);
+  if (!local || !local->ok() || !**local) return false;
+  state.memory_local = true;
+  terminate(state.agent, SIGTERM);
+  log_line(state.name + ": memory is local, says QEMU; its agent could not");
   return true;
 }
 

@@ -81,6 +81,7 @@ private:
   void step(const std::string& name);
   bool tend(RestoreState& state);
   bool tend_start(RestoreState& state);
+  bool tend_memory(RestoreState& state, const Json& agent);
   bool tend_agent(RestoreState& state, bool done);
   bool tend_servers(RestoreState& state);
   bool tend_disks(RestoreState& state);
