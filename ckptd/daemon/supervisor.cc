@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/text.h"
 #include "daemon/block_jobs.h"
+#include "daemon/bounded_log.h"
 #include "daemon/log.h"
 #include "daemon/restore_words.h"
 #include "daemon/restored_base.h"
@@ -32,6 +33,7 @@ constexpr std::int64_t talk_interval_ms = 500;
 constexpr unsigned restarts_at_once = 5;
 constexpr std::int64_t backoff_ms = 250, backoff_largest_ms = 1'000;
 constexpr std::int64_t grown_up_ms = 10'000;
+constexpr std::size_t log_limit_bytes = 1 << 20;
 
 // The two service levels between the guest's start and BTN; null where nothing is known yet.
 Json service_json(const Json& agent, const Json& probe) {
@@ -71,6 +73,13 @@ Json restore_json(const RestoreState& state, const std::string& directory) {
           {"btn_ms", since_begin_ms(state.local_ns)},
           {"begun_ns", state.begun_ns},
           {"disks", disks}};
+}
+
+// Once for each cause.
+void complain(std::string& last, const std::string& about, const ckpt::Status& status) {
+  std::string now = status.ok() ? "" : status.error().message();
+  if (last != now && !now.empty()) log_line(about + ": " + now);
+  last = now;
 }
 
 }  // namespace
@@ -128,17 +137,20 @@ void Supervisor::step(const std::string& name) {
   std::lock_guard lock(mutex_);
   auto it = restores_.find(name);
   if (it == restores_.end()) return;
-  if (tend(it->second.state)) it->second.saved = false;
-  if (!it->second.saved) (void)save(it->second);
+  Known& known = it->second;
+  const RestoreState& state = known.state;
+  if (tend(known.state)) known.saved = false;
+  if (!known.saved) (void)save(known);
+  // What its guest says on the console may be there too, and goes on when all is local.
+  if (under_way(state) || state.phase == "local")
+    complain(known.log_complaint, name + ": its restore's log",
+             bound_log(state.log_path(directory_of(state)), log_limit_bytes));
 }
 
 ckpt::Status Supervisor::save(Known& known) {
   auto saved = save_restore(directory_of(known.state), known.state);
   known.saved = saved.ok();
-  std::string& complaint = complaints_[known.state.name];
-  std::string now = saved.ok() ? "" : saved.error().message();
-  if (complaint != now && !now.empty()) log_line(known.state.name + ": its restore's state is not saved: " + now);
-  complaint = now;
+  complain(known.save_complaint, known.state.name + ": its restore's state is not saved", saved);
   return saved;
 }
 
@@ -359,7 +371,6 @@ void Supervisor::forget(const std::string& machine) {
   std::filesystem::remove_all(daemon_.run_dir().restore(machine), error);
   if (error) log_line(machine + ": " + error.message() + ": " + daemon_.run_dir().restore(machine));
   if (known != restores_.end()) restores_.erase(known);
-  complaints_.erase(machine);
 }
 
 ckpt::Status Supervisor::finish(const std::string& machine) {

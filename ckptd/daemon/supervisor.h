@@ -48,6 +48,7 @@ private:
   struct Known {
     RestoreState state;
     bool saved = true;  // RUN_DIR may be full; what is known counts, and is saved as soon as it can be
+    std::string save_complaint, log_complaint;  // the last ones
   };
   struct Backoff {
     std::int64_t not_before_ms = 0;
@@ -100,7 +101,6 @@ private:
   std::mutex mutex_;                       // of all that follows, and of the state files
   std::map<std::string, Known> restores_;  // by name
   std::map<std::string, Backoff> backoffs_;
-  std::map<std::string, std::string> complaints_;  // by machine, of what cannot be saved
   std::map<std::string, Talk> talks_;
   std::map<std::string, Question> questions_;
   std::map<std::string, std::int64_t> next_talk_ms_;

@@ -159,7 +159,7 @@ ckpt::Result<Json> Verbs::prepare_restore(const ckpt::CheckpointInfo& source, co
   std::string directory = run_dir.restore(state.name);
   CKPT_TRY(daemon_.store().pin(source.id, state.holder));
   CKPT_ASSIGN(Json answer, describe(source.id));
-  for (const char* old : {"/agent.json", "/probe.json", "/log"}) ::unlink((directory + old).c_str());
+  for (const char* old : {"/agent.json", "/probe.json", "/log", "/log.old"}) ::unlink((directory + old).c_str());
   CKPT_ASSIGN(answer["base"], grant_base(run_dir, state.name, source));
   CKPT_TRY(write_device_state(source.id, run_dir.device_state(state.name)));
   auto policy = daemon_.protect(state.name, answer["config"], Json());

@@ -190,13 +190,33 @@ def guest_runs(site):
         record_cannot_be_saved(site)
         # No agent has ever said a word; one that is not needed any more leaves.
         starter.memory = "done"
+        console_floods(site)
         phase_of(site, ("local",))
+        console_floods(site)
         wait_until(lambda: not alive(site.restore_of("b")["agent_pid"]), 30, "the last agent to be ended")
         assert pins(site) == set()
     finally:
         starter.end()
     phase_of(site, ("ended",))
     assert pins(site) == set()
+
+
+def console_floods(site):
+    """Of what is printed into a restore's log the last stays, and what appends to it goes on."""
+    path = f"{site.run_dir}/restore/b/log"
+    with open(path, "ab", buffering=0) as log:
+        for text in (b"earlier", b"later"):
+            log.write(b"." * (3 << 20) + text)
+            wait_until(lambda: os.path.getsize(path) == 0, 30, "the log to be cut")
+            wait_until(lambda t=text: read(path + ".old").endswith(t), 30, "its end to be kept")
+            assert len(read(path + ".old")) == 1 << 20
+        log.write(b"more")
+        assert read(path).endswith(b"more") and os.path.getsize(path) < 1 << 20
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def record_cannot_be_saved(site):
