@@ -93,7 +93,7 @@ def no_answer(site, guest):
         assert error.code == 10 and "does not answer within 1 s" in error.text and "Connection refused" in error.text, error
     restore = site.restore_of("vm")
     assert restore["phase"] in ("running", "streaming", "local") and restore["ttr_ms"] is None, restore
-    site.others.append(restore["qemu_pid"])
+    site.adopt(restore["qemu_pid"])
     for bad in ("udp:1", "tcp:host", "http://"):
         try:
             site.ctl_text("restore", "vm", "--probe", bad)

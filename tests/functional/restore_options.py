@@ -80,7 +80,7 @@ class Options:
 
     def found(self, pid):
         """The guest runs as this process, which Site.restore() has not seen."""
-        self.site.others.append(pid)
+        self.site.adopt(pid)
         self.guest.process, self.guest.log = Machine(pid), open(os.devnull)
         self.guest.qmp_connection = Qmp(self.guest.path("qmp.sock"))
 
@@ -227,7 +227,7 @@ class Options:
         for process, (name, other) in zip(started, others):
             answer = json.loads(process.communicate(timeout=120)[0])
             assert process.returncode == 0, answer
-            self.site.others.append(answer["qemu_pid"])
+            self.site.adopt(answer["qemu_pid"])
             other.process, other.log = Machine(answer["qemu_pid"]), open(os.devnull)
             other.qmp_connection = Qmp(other.path("qmp.sock"))
             self.is_restored(other)

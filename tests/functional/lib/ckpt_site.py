@@ -61,6 +61,15 @@ def alive(pid):
         return False
 
 
+def start_time(pid):
+    """Tells a process from a later one with its number; None when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            return int(stat.read().rsplit(")", 1)[1].split()[19])
+    except OSError:
+        return None
+
+
 def wait_until(condition, timeout_s, what):
     deadline = time.monotonic() + timeout_s
     while True:
@@ -162,9 +171,13 @@ class Site:
         answer = self.ctl("restore", point, *options, timeout_s=timeout_s)
         guest.log = open(guest.path("qemu.log"), "ab")
         guest.process = Machine(answer["qemu_pid"])
-        self.others.append(answer["qemu_pid"])
+        self.adopt(answer["qemu_pid"])
         guest.qmp_connection = guests.Qmp(guest.path("qmp.sock"))
         return answer
+
+    def adopt(self, pid):
+        """A process that is ended with the site, although it is no child of ours."""
+        self.others.append((pid, start_time(pid)))
 
     def close(self):
         recorded = list(self.others)
@@ -175,12 +188,13 @@ class Site:
                     state = json.load(file)
             except (OSError, ValueError):
                 continue
-            recorded += [state[key]["pid"] for key in ("qemu", "agent")] + [disk["server"]["pid"] for disk in state["disks"]]
+            processes = [state["qemu"], state["agent"]] + [disk["server"] for disk in state["disks"]]
+            recorded += [(process["pid"], process["start_time"]) for process in processes]
         try:
             self.stop()
         finally:
-            for pid in recorded:
-                if pid > 1 and alive(pid):
+            for pid, started in recorded:
+                if pid > 1 and alive(pid) and start_time(pid) == started:
                     os.kill(pid, signal.SIGKILL)
             if self.own_directory:
                 shutil.rmtree(self.directory, ignore_errors=True)
