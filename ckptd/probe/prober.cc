@@ -41,6 +41,12 @@ std::int64_t share_of(const std::vector<std::int64_t>& sorted, double share) {
   return sorted[std::min(sorted.size() - 1, static_cast<std::size_t>(share * static_cast<double>(sorted.size())))];
 }
 
+// As far as that can be told without reading it. Some file systems give the next file the number of the last one.
+bool same_file(const struct stat& a, const struct stat& b) {
+  return a.st_ino == b.st_ino && a.st_size == b.st_size && a.st_mtim.tv_sec == b.st_mtim.tv_sec &&
+         a.st_mtim.tv_nsec == b.st_mtim.tv_nsec;
+}
+
 bool before_start(const RestoreState& state) { return state.phase == "starting" || state.phase == "resuming"; }
 bool has_ended(const RestoreState& state) { return state.phase == "ended" || state.phase == "failed"; }
 
@@ -99,12 +105,12 @@ ckpt::Status Prober::prepare() {
 // Nothing can answer before; and a connection that waits in front of a stopped guest would only be in the way.
 ckpt::Status Prober::wait_until_it_runs() {
   std::string path = directory_ + "/state.json";
-  ino_t seen = 0;
+  struct stat seen {};
   for (;; std::this_thread::sleep_for(start_look)) {
     struct stat status;
     if (::stat(path.c_str(), &status) != 0) return make_error(Code::cancelled, "the restore has gone");
-    if (status.st_ino == seen) continue;
-    seen = status.st_ino;
+    if (same_file(status, seen)) continue;
+    seen = status;
     CKPT_ASSIGN(state_, load_restore(directory_));
     if (has_ended(state_)) return make_error(Code::cancelled, "the restore has " + state_.phase);
     if (!before_start(state_)) return {};

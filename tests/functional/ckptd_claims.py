@@ -15,7 +15,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from ckpt_site import Site, alive, wait_until  # noqa: E402
+from ckpt_site import BUILD, Site, alive, wait_until  # noqa: E402
 from generator import Generator, ask  # noqa: E402
 
 SLEEP = ["/usr/bin/sleep", "3600"]
@@ -188,6 +188,7 @@ def guest_runs(site):
         phase_of(site, ("running",))
         assert alive(starter.qemu) and pins(site) == {(2, "restore:b")}
         record_cannot_be_saved(site)
+        probe_sees_it_run(site)
         # No agent has ever said a word; one that is not needed any more leaves.
         starter.memory = "done"
         console_floods(site)
@@ -217,6 +218,35 @@ def console_floods(site):
 def read(path):
     with open(path, "rb") as file:
         return file.read()
+
+
+def probe_sees_it_run(site):
+    """The record's file has the number of one that was read before, as it may on file systems that use numbers again."""
+    directory = site.directory + "/b"
+    os.mkdir(directory)
+    state = dict(record(site), phase="starting", probes=["tcp:127.0.0.1:1=never"], probe_timeout_ms=100)
+
+    def write(phase):
+        with open(directory + "/state.json", "w", encoding="utf-8") as file:
+            json.dump(dict(state, phase=phase), file)
+
+    def said():
+        try:
+            with open(directory + "/probe.json", encoding="utf-8") as file:
+                return json.load(file)["state"]
+        except OSError:
+            return ""
+    write("starting")
+    probe = subprocess.Popen([BUILD + "/ckptd/restore-probe", directory])
+    try:
+        wait_until(lambda: said() == "waiting", 30, "the probe to wait")
+        probe.send_signal(signal.SIGSTOP)
+        write("running")
+        probe.send_signal(signal.SIGCONT)
+        wait_until(lambda: said() == "no answer", 30, "the probe to see that the guest runs")
+    finally:
+        probe.kill()
+        probe.wait()
 
 
 def record_cannot_be_saved(site):
