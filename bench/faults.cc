@@ -2,6 +2,7 @@
 //
 // How long a thread waits that touches missing memory, by its own clock; one number of microseconds a line.
 //   faults raw thread|process IMAGES THREADS COUNT   served with a page that lies ready, by a thread or another process
+//   faults raw packed IMAGES THREADS COUNT           by another process, which has it in a compressed frame in memory
 //   faults agent SOCKET IMAGES THREADS COUNT         served by restore-agent
 //   faults fill SOCKET IMAGES                        all of it brought by restore-agent: "SECONDS BYTES", content
 //   checked
@@ -21,16 +22,19 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <random>
 #include <thread>
 
 #include "guest_memory.h"
+#include "packed_pages.h"
 #include "restore_client.h"
 
 namespace {
 
 using bench::Block;
 using bench::GuestMemory;
+using bench::PackedPages;
 using bench::page_bytes;
 
 class Toucher {
@@ -77,8 +81,8 @@ private:
   std::atomic<std::size_t> next_ = 0, faults_ = 0;
 };
 
-// The least that any handler must do.
-void serve_raw(const Block& block, int userfault, const std::atomic<bool>& stop) {
+// The least that any handler must do. `packed`: where the pages come from; null: from the image.
+void serve_raw(const Block& block, int userfault, const PackedPages* packed, const std::atomic<bool>& stop) {
   std::array<uffd_msg, 64> messages;
   pollfd item{userfault, POLLIN, 0};
   while (!stop) {
@@ -87,7 +91,13 @@ void serve_raw(const Block& block, int userfault, const std::atomic<bool>& stop)
     for (std::size_t i = 0; n > 0 && i < static_cast<std::size_t>(n) / sizeof(uffd_msg); ++i) {
       std::uint64_t address = messages[i].arg.pagefault.address / page_bytes * page_bytes;
       std::uint64_t offset = address - reinterpret_cast<std::uint64_t>(block.memory);
-      bench::copy_into(userfault, block.memory + offset, block.image + offset, page_bytes);
+      const std::uint8_t* page = block.image + offset;
+      if (packed) {
+        std::size_t index = 0;
+        const auto& frame = packed->frame_of(offset / page_bytes, index);
+        page = PackedPages::unpack(frame) + index * page_bytes;
+      }
+      bench::copy_into(userfault, block.memory + offset, page, page_bytes);
     }
   }
 }
@@ -95,18 +105,20 @@ void serve_raw(const Block& block, int userfault, const std::atomic<bool>& stop)
 void raw(const std::string& handler, const GuestMemory& memory, Toucher& toucher) {
   std::atomic<bool> stop = false;
   if (handler == "thread") {
-    std::thread server([&] { serve_raw(memory.largest(), memory.userfault(), stop); });
+    std::thread server([&] { serve_raw(memory.largest(), memory.userfault(), nullptr, stop); });
     toucher.run();
     stop = true;
     server.join();
     return;
   }
+  std::optional<PackedPages> packed;
+  if (handler == "packed") packed.emplace(memory.largest());
   // A descriptor that a child inherits still fills the parent's memory.
   pid_t child = fork();
   if (child < 0) bench::fail("fork");
   if (child == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    serve_raw(memory.largest(), memory.userfault(), stop);
+    serve_raw(memory.largest(), memory.userfault(), packed ? &*packed : nullptr, stop);
   }
   toucher.run();
   kill(child, SIGKILL);
@@ -115,7 +127,7 @@ void raw(const std::string& handler, const GuestMemory& memory, Toucher& toucher
 
 int usage() {
   std::fprintf(stderr,
-               "usage: faults raw thread|process IMAGES THREADS COUNT\n"
+               "usage: faults raw thread|process|packed IMAGES THREADS COUNT\n"
                "       faults agent SOCKET IMAGES THREADS COUNT\n"
                "       faults fill SOCKET IMAGES\n");
   return 2;

@@ -3,9 +3,12 @@
 // What memory itself costs.
 //   raw_memory copy PAGES MEMORY_MIB ROUNDS   memcpy of so many scattered pages to one place: microseconds, one a line
 //   raw_memory fill BYTES CALL_KIB THREADS    UFFDIO_COPY into missing memory by calls of that size: seconds
+//   raw_memory unpack IMAGES THREADS          the pages of a guest, compressed in memory, decompressed: "SECONDS BYTES"
+//   raw_memory unpack-fill IMAGES THREADS     and each frame brought into missing memory by UFFDIO_COPY
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +17,7 @@
 #include <thread>
 
 #include "guest_memory.h"
+#include "packed_pages.h"
 
 namespace {
 
@@ -55,6 +59,35 @@ void fill(std::uint64_t bytes, std::uint64_t call_bytes, unsigned threads) {
   std::printf("%.6f\n", (bench::now_us() - start) / 1e6);
 }
 
+void unpack(const std::string& images, unsigned threads, bool fill) {
+  bench::GuestMemory memory(images);
+  const bench::Block& block = memory.largest();
+  bench::PackedPages packed(block);
+  const auto& frames = packed.frames();
+  // As a fetcher takes them: batches, from one place.
+  constexpr std::size_t batch = 128;
+  std::atomic<std::size_t> next = 0;
+  auto work = [&] {
+    for (std::size_t at; (at = next.fetch_add(batch)) < frames.size();)
+      for (std::size_t i = at; i < std::min(at + batch, frames.size()); ++i) {
+        const std::uint8_t* raw = bench::PackedPages::unpack(frames[i]);
+        const auto& pages = frames[i].pages;
+        for (std::size_t first = 0, run; fill && first < pages.size(); first += run) {
+          run = 1;
+          while (first + run < pages.size() && pages[first + run] == pages[first] + run) ++run;
+          bench::copy_into(memory.userfault(), block.memory + pages[first] * page_bytes, raw + first * page_bytes,
+                           run * page_bytes);
+        }
+      }
+  };
+  std::vector<std::thread> workers;
+  double start = bench::now_us();
+  for (unsigned t = 0; t < threads; ++t) workers.emplace_back(work);
+  for (auto& worker : workers) worker.join();
+  std::printf("%.6f %llu\n", (bench::now_us() - start) / 1e6,
+              static_cast<unsigned long long>(bench::data_pages(block).size() * page_bytes));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -63,8 +96,12 @@ int main(int argc, char** argv) {
     copy(number(2), number(3) << 20, static_cast<int>(number(4)));
   } else if (argc == 5 && std::string(argv[1]) == "fill" && number(3) > 0 && number(4) > 0) {
     fill(number(2) / page_bytes * page_bytes, number(3) << 10, static_cast<unsigned>(number(4)));
+  } else if (argc == 4 && std::string(argv[1]).starts_with("unpack") && number(3) > 0) {
+    unpack(argv[2], static_cast<unsigned>(number(3)), std::string(argv[1]) == "unpack-fill");
   } else {
-    std::fprintf(stderr, "usage: raw_memory copy PAGES MEMORY_MIB ROUNDS | fill BYTES CALL_KIB THREADS\n");
+    std::fprintf(stderr,
+                 "usage: raw_memory copy PAGES MEMORY_MIB ROUNDS | fill BYTES CALL_KIB THREADS |\n"
+                 "       unpack IMAGES THREADS | unpack-fill IMAGES THREADS\n");
     return 2;
   }
   return 0;
