@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <thread>
 
 #include "priority.h"
 
@@ -25,7 +24,8 @@ constexpr std::uint64_t around_pages = 64;
 constexpr std::uint64_t near_pages = 16;
 // In one call, for who comes meanwhile waits for its end.
 constexpr std::size_t ahead_pages = 4;
-constexpr std::size_t ahead_limit = 8;
+// Of faults: this thread goes before all others, so what it does unasked must be short.
+constexpr std::size_t ahead_limit = 2;
 // As many as ahead_ may want, and some that are wanted again.
 constexpr std::size_t frames_kept = 16;
 
@@ -45,35 +45,24 @@ FaultIn::FaultIn(MemoryMap& map, Filler& filler, Source& source, Progress& progr
       working_set_(working_set),
       hints_(hints),
       stop_(stop),
-      loader_(source, frames_kept),
-      spin_(std::thread::hardware_concurrency()) {}
+      loader_(source, frames_kept) {}
 
 void FaultIn::run() {
   hurry_this_thread();
-  none_at_ = busy_at_ = steady_clock::now();
+  none_at_ = steady_clock::now();
   while (!stop_.requested()) {
-    bool came = take_messages();
-    if (came && spinning_) spin_.paid();
-    spinning_ = false;
-    if (came || (!stuck_.empty() && none_at_ >= retry_at_)) {
+    if (take_messages() || (!stuck_.empty() && none_at_ >= retry_at_)) {
       if (!serve_waiting()) return;
-      busy_at_ = steady_clock::now();
-    } else if (read_ahead()) {
-      // Whoever waits by now goes first.
-      busy_at_ = none_at_;
-    } else if (none_at_ - busy_at_ < spin_.time()) {
-      spinning_ = true;
-    } else {
+    } else if (!read_ahead()) {
       sleep();
     }
   }
 }
 
 void FaultIn::sleep() {
-  spin_.slept();
   pollfd items[2] = {{stop_.descriptor(), POLLIN, 0}, {filler_.descriptor(), POLLIN, 0}};
   poll(items, 2, stuck_.empty() ? -1 : static_cast<int>(retry_interval.count()));
-  none_at_ = busy_at_ = steady_clock::now();
+  none_at_ = steady_clock::now();
 }
 
 bool FaultIn::take_messages() {

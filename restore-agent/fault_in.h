@@ -13,7 +13,6 @@
 #include "hints.h"
 #include "loader.h"
 #include "progress.h"
-#include "spin.h"
 #include "stop.h"
 #include "working_set.h"
 
@@ -69,9 +68,6 @@ private:
   std::deque<Ahead> ahead_;  // the newest first
   std::vector<std::uint8_t> huge_;
   Instant none_at_;  // no message was there then
-  Instant busy_at_;  // something was done then
-  bool spinning_ = false;
-  Spin spin_;
 };
 
 }  // namespace agent

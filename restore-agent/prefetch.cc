@@ -56,7 +56,10 @@ Prefetch::Went Prefetch::work_together() {
   auto one = [this] {
     if (work() == Went::end) ended_ = true;
   };
-  std::vector<std::thread> others(std::clamp(std::thread::hardware_concurrency(), 1u, threads_limit) - 1);
+  unsigned cpus = std::thread::hardware_concurrency();
+  // Behind a machine that runs one CPU is left to it.
+  if (progress_.mode() == Mode::aggressive && cpus > 1) --cpus;
+  std::vector<std::thread> others(std::clamp(cpus, 1u, threads_limit) - 1);
   for (auto& other : others) other = std::thread(one);
   one();
   for (auto& other : others) other.join();

@@ -72,6 +72,7 @@ Result<std::vector<PlacedFrame>> decode_footer(ByteView footer, const SegmentTra
   static_assert(trailer_checksummed_bytes == 24);
   if (checksum(footer, head, 0) != trailer.checksum) return make_error(Code::corrupt, "footer fails its checksum");
   std::vector<PlacedFrame> frames;
+  frames.reserve(footer.size() / (8 + frame_head_bytes + 4 * frame_entry_bytes));
   std::uint64_t free_from = segment_header_bytes;
   std::uint32_t next_ordinal = 0;
   while (!footer.empty()) {

@@ -19,7 +19,6 @@
 #include "histogram.h"
 #include "options.h"
 #include "small_file.h"
-#include "spin.h"
 #include "temp_dir.h"
 #include "working_set.h"
 
@@ -39,21 +38,6 @@ TEST(Histogram, PercentilesAreWithinAnEighth) {
   EXPECT_EQ(histogram.max(), 10000u);
   histogram.add(UINT64_MAX);
   EXPECT_EQ(histogram.percentile(1), UINT64_MAX);
-}
-
-TEST(Spin, IsTriedLessAndLessWhereItDoesNotPay) {
-  Spin spin(2);
-  unsigned tries = 0;
-  for (int sleeps = 0; sleeps < 640; ++sleeps) {
-    tries += spin.time().count() > 0;
-    spin.slept();
-  }
-  EXPECT_GT(tries, 10u);
-  EXPECT_LT(tries, 20u);
-  while (spin.time().count() == 0) spin.slept();
-  spin.paid();
-  EXPECT_GT(spin.time().count(), 0);
-  EXPECT_EQ(Spin(1).time().count(), 0) << "nobody else can run meanwhile";
 }
 
 TEST(Hints, NewestFirstAndBounded) {
