@@ -189,7 +189,7 @@ class Site:
             except (OSError, ValueError):
                 continue
             processes = [state["qemu"], state["agent"]] + [disk["server"] for disk in state["disks"]]
-            recorded += [(process["pid"], process["start_time"]) for process in processes]
+            recorded += [(process["pid"], process.get("start_time")) for process in processes]
         try:
             self.stop()
         finally:
