@@ -4,25 +4,30 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 
 from ckpt_site import BUILD
 
 
 class Generator:
-    """stream_gen playing machines; ended by its pid."""
+    """stream_gen playing machines; ended by its pid. What it prints goes to a file: a pipe that nobody reads would stop it."""
 
     def __init__(self, site, names, *options):
+        self.output = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self.process = subprocess.Popen([BUILD + "/tests/tools/stream_gen", *options, *(f"{site.run_dir}/{name}.sock" for name in names)],
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                                        stdout=self.output, stderr=subprocess.STDOUT)
 
     def end(self):
         """Its exit status and all it printed."""
-        text = self.process.communicate(timeout=120)[0]
-        return self.process.returncode, text
+        self.process.wait(120)
+        self.output.seek(0)
+        with self.output:
+            return self.process.returncode, self.output.read()
 
     def kill(self):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.output.close()
 
 
 def connect(site, name="ckptd"):
