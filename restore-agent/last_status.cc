@@ -22,7 +22,7 @@ LastStatus read_last_status(const Options& options) {
   auto bytes = read_small_file(options.status, status_limit);
   if (!bytes.ok()) return {};
   auto status = nlohmann::json::parse(bytes->begin(), bytes->end(), nullptr, false);
-  if (!status.is_object() || !says(status, "checkpoint", checkpoint_name(options.checkpoint))) return {};
+  if (!status.is_object() || !says(status, "checkpoint", ckpt::to_string(options.checkpoint))) return {};
   if (says(status, "state", "done") || says(status, "state", "gone")) return {};
   LastStatus last;
   auto total = status.find("pages_total");

@@ -14,7 +14,6 @@
 #include <optional>
 #include <string>
 
-#include "options.h"
 #include "source.h"
 
 namespace {
@@ -87,7 +86,7 @@ int ckpt_config_complete() {
     nbdkit_error("store=DIR, checkpoint=NAME@N and disk=NAME are required");
     return -1;
   }
-  auto id = agent::checkpoint_from(the_export.checkpoint);
+  auto id = ckpt::parse_checkpoint_id(the_export.checkpoint);
   if (!id.ok()) {
     nbdkit_error("%s", id.error().context.c_str());
     return -1;

@@ -48,7 +48,7 @@ ckpt::Status take_option(char option, const std::string& value, Options& options
       options.store = value;
       return {};
     case 'c': {
-      CKPT_ASSIGN(options.checkpoint, checkpoint_from(value));
+      CKPT_ASSIGN(options.checkpoint, ckpt::parse_checkpoint_id(value));
       return {};
     }
     case 'S':
@@ -103,21 +103,6 @@ Result<Mode> mode_from(const std::string& name) {
   for (Mode mode : {Mode::lazy, Mode::aggressive, Mode::full})
     if (name == mode_name(mode)) return mode;
   return make_error(Code::invalid, "'" + name + "' is no mode: lazy, aggressive or full");
-}
-
-std::string checkpoint_name(const ckpt::CheckpointId& id) { return id.machine + "@" + std::to_string(id.number); }
-
-Result<ckpt::CheckpointId> checkpoint_from(const std::string& text) {
-  ckpt::CheckpointId id;
-  std::size_t at = text.rfind('@');
-  if (at == std::string::npos || at == 0)
-    return make_error(Code::invalid, "'" + text + "' is no checkpoint: give NAME@NUMBER");
-  id.machine = text.substr(0, at);
-  const char* end = text.data() + text.size();
-  auto [rest, error] = std::from_chars(text.data() + at + 1, end, id.number);
-  if (error != std::errc() || rest != end || id.number == 0)
-    return make_error(Code::invalid, "'" + text + "' is no checkpoint: give NAME@NUMBER");
-  return id;
 }
 
 Result<bool> parse_options(int argc, char** argv, Options& options) {

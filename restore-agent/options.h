@@ -13,9 +13,6 @@ enum class Mode { lazy, aggressive, full };
 
 const char* mode_name(Mode mode);
 ckpt::Result<Mode> mode_from(const std::string& name);
-// NAME@NUMBER.
-ckpt::Result<ckpt::CheckpointId> checkpoint_from(const std::string& text);
-std::string checkpoint_name(const ckpt::CheckpointId& id);
 // A number with K, M or G behind it, or nothing.
 ckpt::Result<std::uint64_t> bytes_from(const std::string& text);
 

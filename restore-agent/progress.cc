@@ -32,7 +32,7 @@ const char* state_name(State state, Obstacle obstacle) {
 }  // namespace
 
 Progress::Progress(const Options& options)
-    : checkpoint_(checkpoint_name(options.checkpoint)),
+    : checkpoint_(ckpt::to_string(options.checkpoint)),
       started_ns_(static_cast<std::uint64_t>(
           std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
               .count())),

@@ -87,7 +87,7 @@ Status Source::reopen(const ckpt::Error& why) {
   CKPT_ASSIGN(auto opened, open_now());
   if (!same_objects(opened->reader->objects(), objects_) ||
       opened->reader->info().wall_clock_ns != info_.wall_clock_ns || opened->reader->info().instance != info_.instance)
-    return make_error(Code::refused, path_ + " has come back with another checkpoint " + checkpoint_name(id_) +
+    return make_error(Code::refused, path_ + " has come back with another checkpoint " + ckpt::to_string(id_) +
                                          ": bring the store back that the restore began with");
   std::lock_guard guard(lock_);
   opened_ = std::move(opened);

@@ -5,6 +5,7 @@
 #include <future>
 #include <iostream>
 
+#include "ckpt/store.h"
 #include "common/policy.h"
 #include "common/qmp.h"
 #include "common/text.h"
@@ -31,7 +32,7 @@ ckpt::Status say(const Context& context, const ckpt::Result<Json>& answer, const
 std::string spoken(const ckpt::Result<Json>& answer) {
   if (!answer.ok()) return "";
   const Json checkpoint = answer->value("checkpoint", Json::object());
-  return text_of(checkpoint, "machine") + "@" + std::to_string(number_of(checkpoint, "number"));
+  return ckpt::to_string({text_of(checkpoint, "machine"), number_of(checkpoint, "number")});
 }
 
 // What ckptd says of the machine now; null when it does not know it.

@@ -8,6 +8,7 @@
 #include <iostream>
 #include <thread>
 
+#include "ckpt/store.h"
 #include "common/clock.h"
 #include "common/text.h"
 #include "ctl/commands.h"
@@ -151,7 +152,7 @@ ckpt::Status show_list(const Context& context, const std::string& machine) {
     std::vector<std::string> pins;
     for (const Json& pin : array_of(item, "pins"))
       if (pin.is_string()) pins.push_back(pin.get<std::string>());
-    rows.push_back({text_of(item, "machine") + "@" + std::to_string(number_of(item, "number")), format_time(instant_ns),
+    rows.push_back({ckpt::to_string({text_of(item, "machine"), number_of(item, "number")}), format_time(instant_ns),
                     format_duration_ms(now_ns > instant_ns ? (now_ns - instant_ns) / 1'000'000 : 0),
                     format_size(number_of(item, "data_bytes")), format_size(number_of(item, "stored_bytes")),
                     text_of(item, "name"), join(pins, ",")});

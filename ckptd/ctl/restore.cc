@@ -80,7 +80,7 @@ ckpt::Status Restore::begin() {
   number_ = number_of(begun_["checkpoint"], "number");
   directory_ = text_of(begun_, "directory");
   state_.name = as;
-  state_.source = options_.target.machine + "@" + std::to_string(number_);
+  state_.source = ckpt::to_string({options_.target.machine, number_});
   state_.mode = options_.mode;
   state_.phase = "starting";
   state_.holder = text_of(begun_, "holder");

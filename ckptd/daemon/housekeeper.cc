@@ -69,7 +69,7 @@ void Housekeeper::collect() {
     if (!reported_.insert(damage.place).second) continue;
     std::string reached = damage.checkpoints.empty()
                               ? "a removed checkpoint"
-                              : damage.checkpoints[0].machine + "@" + std::to_string(damage.checkpoints[0].number);
+                              : ckpt::to_string(damage.checkpoints[0]);
     log_line("reclaiming space: " + damage.place + ", which " + reached + " needs, is damaged (" + damage.reason +
              "): older garbage is kept until the checkpoints that 'ckptctl verify' names are removed");
   }

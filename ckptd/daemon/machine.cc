@@ -190,7 +190,7 @@ ckpt::CheckpointId Machine::on_base(const ckpt::StreamHello& hello) {
     return {};
   }
   std::lock_guard lock(mutex_);
-  status_.base = base->machine + "@" + std::to_string(base->number);
+  status_.base = ckpt::to_string(*base);
   log_line(name_ + ": restored from " + status_.base);
   return *base;
 }
@@ -199,7 +199,7 @@ void Machine::on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFi
   start_anew_ = false;
   std::lock_guard lock(mutex_);
   if (status_.figures.epochs_total() == 0)
-    log_line(name_ + ": first checkpoint of this run is durable: " + name_ + "@" + std::to_string(info.id.number));
+    log_line(name_ + ": first checkpoint of this run is durable: " + ckpt::to_string(info.id));
   status_.figures.add(figures);
   status_.newest_wall_clock_ns = info.wall_clock_ns;
   status_.remaining_bytes = 0;

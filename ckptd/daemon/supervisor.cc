@@ -336,10 +336,9 @@ void Supervisor::close(RestoreState& state, const std::string& phase, const std:
 }
 
 void Supervisor::unpin(const RestoreState& state) {
-  auto at = state.source.rfind('@');
-  if (at == std::string::npos || !all_digits(state.source.substr(at + 1)) || state.source.size() - at > 19) return;
-  ckpt::CheckpointId id{state.source.substr(0, at), std::stoull(state.source.substr(at + 1))};
-  auto status = daemon_.store().unpin(id, state.holder);
+  auto source = ckpt::parse_checkpoint_id(state.source);
+  if (!source.ok()) return;
+  auto status = daemon_.store().unpin(*source, state.holder);
   if (!status.ok() && status.error().code != Code::not_found) log_line(state.name + ": " + status.error().message());
 }
 

@@ -30,8 +30,6 @@ bool lingers(const RestoreState& state) {
                      [](const RestoredDisk& disk) { return alive(disk.server); });
 }
 
-std::string spoken(const ckpt::CheckpointId& id) { return id.machine + "@" + std::to_string(id.number); }
-
 bool may_follow(const std::string& phase, const std::string& next) {
   return phase == "starting" ? next == "starting" || next == "resuming" : next == "resuming" || next == "running";
 }
@@ -58,7 +56,7 @@ void Supervisor::drop_orphaned_pins() {
       for (const auto& holder : info.pins) {
         if (!holder.starts_with(restore_holder_prefix) || owns_pin(holder, info.id)) continue;
         auto dropped = daemon_.store().unpin(info.id, holder);
-        log_line(spoken(info.id) + ": the pin of a restore that is no more (" + holder +
+        log_line(ckpt::to_string(info.id) + ": the pin of a restore that is no more (" + holder +
                  (dropped.ok() ? ") is dropped" : ") cannot be dropped: " + dropped.error().message()));
       }
     }
@@ -68,7 +66,7 @@ void Supervisor::drop_orphaned_pins() {
 bool Supervisor::owns_pin(const std::string& holder, const ckpt::CheckpointId& id) const {
   std::string name = holder.substr(restore_holder_prefix.size());
   auto known = restores_.find(name);
-  if (known != restores_.end()) return under_way(known->second.state) && known->second.state.source == spoken(id);
+  if (known != restores_.end()) return under_way(known->second.state) && known->second.state.source == ckpt::to_string(id);
   // A record that cannot be read may be a guest's that still needs the checkpoint.
   std::error_code error;
   return check_machine_name(name).ok() &&
@@ -124,7 +122,7 @@ ckpt::Result<RestoreState> Supervisor::reserve(const std::string& name, const ck
   CKPT_TRY(ckpt::Env::system().random(secret));
   RestoreState state;
   state.name = name;
-  state.source = spoken(source);
+  state.source = ckpt::to_string(source);
   state.mode = mode;
   state.phase = "starting";
   state.holder = std::string(restore_holder_prefix) + name;

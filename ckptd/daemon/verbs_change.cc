@@ -23,8 +23,6 @@ constexpr std::uint64_t checkpoint_limit_s = 60;
 constexpr std::uint64_t device_state_limit_bytes = 64 << 20;
 constexpr std::size_t holder_limit_bytes = 128;
 
-std::string spoken(const ckpt::CheckpointId& id) { return id.machine + "@" + std::to_string(id.number); }
-
 Json object_or_null(const Json& request, const char* key) {
   auto it = request.find(key);
   return it != request.end() && it->is_object() ? *it : Json();
@@ -47,7 +45,7 @@ ckpt::Result<Json> Verbs::checkpoint(const Json& request, const Reply&) {
   if (!point_name.empty()) {
     CKPT_TRY(check_point_name(point_name));
     if (auto taken = daemon_.resolve(machine_name, point_name); taken.ok() && taken->name == point_name)
-      return make_error(Code::exists, spoken(taken->id) + " is named '" + point_name +
+      return make_error(Code::exists, ckpt::to_string(taken->id) + " is named '" + point_name +
                                           "' already: choose another name or remove that one");
   }
   auto machine = daemon_.machine(machine_name);
@@ -67,7 +65,7 @@ ckpt::Result<Json> Verbs::name(const Json& request, const Reply&) {
     CKPT_TRY(check_point_name(given));
     if (auto taken = daemon_.resolve(info.id.machine, given);
         taken.ok() && taken->name == given && taken->id.number != info.id.number)
-      return make_error(Code::exists, spoken(taken->id) + " is named '" + given + "' already");
+      return make_error(Code::exists, ckpt::to_string(taken->id) + " is named '" + given + "' already");
   }
   CKPT_TRY(daemon_.store().name(info.id, given));
   info.name = given;
@@ -99,7 +97,7 @@ ckpt::Result<Json> Verbs::remove(const Json& request, const Reply&) {
   CKPT_ASSIGN(auto info, resolve(request));
   std::uint64_t number = info.id.number;
   CKPT_TRY(daemon_.store().remove(info.id.machine, {&number, 1}));
-  log_line(info.id.machine + ": " + spoken(info.id) + " removed by request");
+  log_line(info.id.machine + ": " + ckpt::to_string(info.id) + " removed by request");
   daemon_.request_room();
   return Json{{"checkpoint", checkpoint_json(info)}};
 }
@@ -150,7 +148,7 @@ ckpt::Status Verbs::write_device_state(const ckpt::CheckpointId& id, const std::
     CKPT_TRY(reader->read(i, 0, bytes));
     return write_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   }
-  return make_error(Code::corrupt, spoken(id) + " holds no device state");
+  return make_error(Code::corrupt, ckpt::to_string(id) + " holds no device state");
 }
 
 // Whatever it leaves undone is undone by Supervisor::abandon().
@@ -183,12 +181,12 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply& reply)
   CKPT_ASSIGN(RestoreState state, supervisor_.reserve(as, info.id, mode, reply.peer));
   auto prepared = prepare_restore(info, state);
   if (prepared.ok()) {
-    log_line(as + ": restore from " + spoken(info.id) + " begins");
+    log_line(as + ": restore from " + ckpt::to_string(info.id) + " begins");
     return prepared;
   }
   (void)supervisor_.abandon(as, state.token, prepared.error().message());
   if (prepared.error().code != Code::corrupt) return prepared;
-  return make_error(Code::corrupt, spoken(info.id) + " is damaged (" + prepared.error().message() +
+  return make_error(Code::corrupt, ckpt::to_string(info.id) + " is damaged (" + prepared.error().message() +
                                        "): restore another, 'ckptctl verify " + info.id.machine +
                                        "' says which are whole");
 }

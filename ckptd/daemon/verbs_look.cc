@@ -65,7 +65,7 @@ Json damage_json(const std::vector<ckpt::Damage>& found) {
   Json damage = Json::array();
   for (const auto& item : found) {
     Json reached = Json::array();
-    for (const auto& id : item.checkpoints) reached.push_back(id.machine + "@" + std::to_string(id.number));
+    for (const auto& id : item.checkpoints) reached.push_back(ckpt::to_string(id));
     damage.push_back({{"place", item.place}, {"reason", item.reason}, {"checkpoints", reached}});
   }
   return damage;
@@ -84,7 +84,7 @@ Json checkpoint_json(const ckpt::CheckpointInfo& info) {
   return {
       {"machine", info.id.machine},
       {"number", info.id.number},
-      {"parent", info.parent.number ? Json(info.parent.machine + "@" + std::to_string(info.parent.number)) : Json()},
+      {"parent", info.parent.number ? Json(ckpt::to_string(info.parent)) : Json()},
       {"wall_clock_ns", info.wall_clock_ns},
       {"name", info.name},
       {"pins", info.pins},

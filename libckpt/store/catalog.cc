@@ -128,7 +128,7 @@ Result<const CheckpointEntry*> Catalog::find(const CheckpointId& id) const {
   if (machine == nullptr) return make_error(Code::not_found, "no machine " + id.machine + " in this store");
   auto at = machine->checkpoints.find(id.number);
   if (at != machine->checkpoints.end()) return &at->second;
-  return make_error(Code::not_found, "no checkpoint " + id.machine + "@" + std::to_string(id.number) + " in this store");
+  return make_error(Code::not_found, "no checkpoint " + to_string(id) + " in this store");
 }
 
 CheckpointInfo Catalog::info(const CheckpointEntry& entry) const {

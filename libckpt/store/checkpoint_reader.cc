@@ -20,7 +20,7 @@ Result<std::unique_ptr<CheckpointReader>> StoredCheckpoint::open(std::shared_ptr
   auto manifest = core->read_manifest(reader->hold_.commit());
   if (!manifest) {
     Error error = manifest.error();
-    error.context = id.machine + "@" + std::to_string(id.number) + ": manifest: " + error.context;
+    error.context = to_string(id) + ": manifest: " + error.context;
     return error;
   }
   reader->fill(*manifest);

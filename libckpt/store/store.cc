@@ -26,7 +26,7 @@ Error is_pinned(const std::string& machine, std::uint64_t number, const Checkpoi
   std::string holders;
   for (const std::string& holder : entry.pins) holders += (holders.empty() ? "" : ", ") + holder;
   return make_error(Code::busy,
-                    machine + "@" + std::to_string(number) + " is pinned by " + holders + ": unpin it first");
+                    to_string({machine, number}) + " is pinned by " + holders + ": unpin it first");
 }
 
 // What begin_epoch() hands out; the state may outlive it for the epoch behind it.
@@ -186,7 +186,7 @@ Status StoreImpl::name(const CheckpointId& id, const std::string& name) {
   if (entry->name == name) return {};
   for (const auto& [number, other] : core_->catalog.find_machine(id.machine)->checkpoints) {
     if (!name.empty() && other.name == name) {
-      return make_error(Code::exists, id.machine + "@" + std::to_string(number) + " is named " + name + " already");
+      return make_error(Code::exists, to_string({id.machine, number}) + " is named " + name + " already");
     }
   }
   return core_->write_record(NameRecord{entry->commit.machine, id.number, name});

@@ -249,7 +249,7 @@ Status Workload::forget() {
 namespace {
 
 std::string compare(Store& store, const CheckpointId& id, const ModelCheckpoint& expected) {
-  std::string where = id.machine + "@" + std::to_string(id.number) + ": ";
+  std::string where = to_string(id) + ": ";
   auto info = store.checkpoint(id);
   if (!info) return where + info.error().message();
   if (info->name != expected.name || info->pins != expected.pins) return where + "name or pins";

@@ -336,4 +336,15 @@ TEST_F(StoreTest, BadArgumentsAreRefused) {
 }
 
 }  // namespace
+
+TEST(CheckpointId, IsReadAsItIsWritten) {
+  EXPECT_EQ(to_string({"web.1", 42}), "web.1@42");
+  for (std::string machine : {"vm", "a@b"}) {
+    CheckpointId id{machine, 18'446'744'073'709'551'615u};
+    EXPECT_EQ(*parse_checkpoint_id(to_string(id)), id);
+  }
+  for (std::string text : {"", "@", "vm", "vm@", "@1", "vm@0", "vm@-1", "vm@+1", "vm@1x", "vm@ 1", "vm@18446744073709551616"})
+    EXPECT_EQ(parse_checkpoint_id(text).error().code, Code::invalid) << text;
+}
+
 }  // namespace ckpt

@@ -43,6 +43,10 @@ struct CheckpointId {
   bool operator==(const CheckpointId&) const = default;
 };
 
+// As people and files write it: MACHINE@NUMBER.
+std::string to_string(const CheckpointId& id);
+Result<CheckpointId> parse_checkpoint_id(std::string_view text);
+
 enum class RunState : std::uint32_t { running = 1, paused = 2, other = 3 };
 
 // What is known of the instant of a checkpoint; filled in by whoever commits.
