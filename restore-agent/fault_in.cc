@@ -24,6 +24,9 @@ constexpr std::uint64_t around_pages = 64;
 constexpr std::uint64_t near_pages = 16;
 // In one call, for who comes meanwhile waits for its end.
 constexpr std::size_t ahead_pages = 4;
+// Without a fault, until more is fetched than came with the page: before, who was served would wait for it on a busy
+// host.
+constexpr std::chrono::nanoseconds quiet_time = std::chrono::microseconds(100);
 // Of faults: this thread goes before all others, so what it does unasked must be short.
 constexpr std::size_t ahead_limit = 2;
 // As many as ahead_ may want, and some that are wanted again.
@@ -49,9 +52,11 @@ FaultIn::FaultIn(MemoryMap& map, Filler& filler, Source& source, Progress& progr
 
 void FaultIn::run() {
   hurry_this_thread();
+  sharpen_sleeps_of_this_thread();
   none_at_ = steady_clock::now();
   while (!stop_.requested()) {
     if (take_messages() || (!stuck_.empty() && none_at_ >= retry_at_)) {
+      quiet_ = false;
       if (!serve_waiting()) return;
     } else if (!read_ahead()) {
       sleep();
@@ -61,7 +66,10 @@ void FaultIn::run() {
 
 void FaultIn::sleep() {
   pollfd items[2] = {{stop_.descriptor(), POLLIN, 0}, {filler_.descriptor(), POLLIN, 0}};
-  poll(items, 2, stuck_.empty() ? -1 : static_cast<int>(retry_interval.count()));
+  auto limit = ahead_.empty() ? std::chrono::nanoseconds(retry_interval) : quiet_time;
+  timespec time{0, static_cast<long>(limit.count())};
+  bool endless = ahead_.empty() && stuck_.empty();
+  quiet_ = ppoll(items, 2, endless ? nullptr : &time, nullptr) == 0;
   none_at_ = steady_clock::now();
 }
 
@@ -172,8 +180,9 @@ FaultIn::Served FaultIn::serve(const Waiting& waiting) {
 }
 
 bool FaultIn::read_ahead() {
-  if (ahead_.empty()) return false;
-  if (!fill_next(ahead_.front())) ahead_.pop_front();
+  auto ahead = std::find_if(ahead_.begin(), ahead_.end(), [&](const Ahead& one) { return !one.rest || quiet_; });
+  if (ahead == ahead_.end()) return false;
+  if (!fill_next(*ahead)) ahead_.erase(ahead);
   return true;
 }
 

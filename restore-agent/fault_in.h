@@ -38,7 +38,7 @@ private:
   struct Ahead {
     UnitId id;
     Places around;
-    bool rest = false;  // what came with the page is there; next, what lies near it
+    bool rest = false;  // what came with the page is there; next, when it is quiet, what lies near it
   };
   enum class Served { yes, not_now, gone };
 
@@ -49,7 +49,7 @@ private:
   // A page, or a huge one, into its place.
   ckpt::Result<Fill> fill_page(const UnitId& id, bool& zero);
   ckpt::Result<Fill> fill_huge(const UnitId& id);
-  // One step of it; false: there is nothing to do.
+  // One step of it; false: there is nothing to do now.
   bool read_ahead();
   bool fill_next(Ahead& ahead);
   void sleep();
@@ -68,6 +68,7 @@ private:
   std::deque<Ahead> ahead_;  // the newest first
   std::vector<std::uint8_t> huge_;
   Instant none_at_;  // no message was there then
+  bool quiet_ = false;
 };
 
 }  // namespace agent

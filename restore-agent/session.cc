@@ -25,6 +25,7 @@ using std::chrono::steady_clock;
 namespace {
 
 constexpr int report_ms = 500;
+constexpr std::uint64_t prepare_pages = 65536;
 constexpr auto save_interval = std::chrono::seconds(5);
 
 std::string answer_of(const Status& status) {
@@ -50,12 +51,25 @@ Session::Session(const Options& options, Progress& progress, std::unique_ptr<Sou
       control_(std::move(control), [this](const std::string& line) { return answer(line); }),
       signals_(std::move(signals)),
       complete_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      working_set_(options.working_set) {}
+      working_set_(options.working_set),
+      prepare_thread_([this] { prepare(); }) {}
 
 Session::~Session() {
   stop_.request();
+  prepare_thread_.join();
   if (machine_ && machine_->fault_thread.joinable()) machine_->fault_thread.join();
   if (machine_ && machine_->prefetch_thread.joinable()) machine_->prefetch_thread.join();
+}
+
+void Session::prepare() {
+  for (std::size_t i = 0; i < source_->objects().size(); ++i) {
+    const ckpt::Object& object = source_->objects()[i];
+    if (object.object_class != ckpt::ObjectClass::ram) continue;
+    std::uint64_t pages = object.size_bytes / ckpt::page_size_bytes;
+    // An error will come again to who reads, and be told then.
+    for (std::uint64_t page = 0; page < pages && !stop_.requested(); page += prepare_pages)
+      (void)source_->prepare(i, page, std::min(page + prepare_pages, pages));
+  }
 }
 
 int Session::run() {

@@ -47,6 +47,8 @@ private:
     std::thread fault_thread, prefetch_thread;
   };
 
+  // While nobody waits yet, so that no fault finds a segment that is to be opened first.
+  void prepare();
   std::optional<int> wait_and_handle();
   std::optional<int> handle_signal();
   std::optional<int> handle_connection_event();
@@ -70,6 +72,7 @@ private:
   Hints hints_;
   Stop stop_;
   nlohmann::json last_service_;
+  std::thread prepare_thread_;
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<Connection> connection_;
   bool complete_ = false;

@@ -57,6 +57,10 @@ Result<std::vector<Extent>> Source::extents(std::size_t object, std::uint64_t of
   return current()->reader->extents(object, offset, length, limit);
 }
 
+Status Source::prepare(std::size_t object, std::uint64_t first, std::uint64_t end) {
+  return current()->reader->prepare(object, first, end);
+}
+
 Result<std::vector<std::uint64_t>> Source::changed_pages(std::size_t object, unsigned generations) {
   auto opened = current();
   std::unique_ptr<ckpt::CheckpointReader> older;

@@ -41,6 +41,8 @@ public:
   ckpt::Result<std::vector<ckpt::Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
                                                   std::size_t limit);
 
+  // As of CheckpointReader: pages of [first, end).
+  ckpt::Status prepare(std::size_t object, std::uint64_t first, std::uint64_t end);
   // Pages of `object` that the checkpoint has otherwise than its ancestor `generations` back; empty when there is
   // no such ancestor any more.
   ckpt::Result<std::vector<std::uint64_t>> changed_pages(std::size_t object, unsigned generations);

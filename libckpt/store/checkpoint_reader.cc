@@ -2,6 +2,7 @@
 #include "store/checkpoint_reader.h"
 
 #include <algorithm>
+#include <map>
 
 #include "store/frame_reader.h"
 
@@ -101,6 +102,21 @@ Result<std::vector<PagePlace>> StoredCheckpoint::places(std::size_t object, std:
     return true;
   }));
   return places;
+}
+
+Status StoredCheckpoint::prepare(std::size_t object, std::uint64_t first, std::uint64_t end) {
+  if (first >= end) return {};
+  CKPT_TRY(check_page(object, end - 1));
+  std::map<std::uint64_t, Location> segments;
+  CKPT_TRY(each_page(nodes_, trees_[object], first, end, [&](std::uint64_t, Location location) {
+    segments.try_emplace(segment_of(location), location);
+    return true;
+  }));
+  for (const auto& [segment, location] : segments) {
+    auto frame = core_->segments.frame_of(location);
+    if (!frame) return frame.error();
+  }
+  return {};
 }
 
 std::unique_ptr<FrameReader> StoredCheckpoint::frames(std::size_t kept) {

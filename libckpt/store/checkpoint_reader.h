@@ -19,6 +19,7 @@ class StoredCheckpoint : public CheckpointReader {
   Result<bool> read_page(std::size_t object, std::uint64_t page,
                          std::span<std::uint8_t, page_size_bytes> out) override;
   Result<std::vector<PagePlace>> places(std::size_t object, std::uint64_t first, std::uint64_t end) override;
+  Status prepare(std::size_t object, std::uint64_t first, std::uint64_t end) override;
   std::unique_ptr<FrameReader> frames(std::size_t kept) override;
   Result<std::vector<Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
                                       std::size_t limit) override;

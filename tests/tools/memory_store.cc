@@ -168,6 +168,7 @@ class MemoryReader final : public CheckpointReader {
     return true;
   }
   Result<std::vector<PagePlace>> places(std::size_t, std::uint64_t, std::uint64_t) override { return refused(); }
+  Status prepare(std::size_t, std::uint64_t, std::uint64_t) override { return {}; }
   std::unique_ptr<FrameReader> frames(std::size_t) override { return nullptr; }
   Result<std::vector<Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
                                       std::size_t limit) override {

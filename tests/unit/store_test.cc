@@ -255,6 +255,31 @@ TEST_F(StoreTest, AFrameComesAsAWhole) {
   EXPECT_EQ(frames->read({}).error().code, Code::invalid);
 }
 
+TEST_F(StoreTest, WhatIsPreparedIsOpen) {
+  // So small that the pages are not in the segment of the nodes.
+  store.reset();
+  store = Store::open(Env::system(), dir / "store", {.segment_size_bytes = 4096}).take();
+  Buffer data = random_bytes(8 * 4096, 11);
+  auto epoch = begin(1, 0);
+  ASSERT_OK(epoch->write(0, 4096, data));
+  ASSERT_OK(epoch->commit({}));
+  epoch.reset();
+  auto away = [&](bool yes) {
+    std::filesystem::rename(dir / (yes ? "store/segments" : "away"), dir / (yes ? "away" : "store/segments"));
+  };
+  for (bool prepared : {false, true}) {
+    open(true);
+    auto reader = store->open_checkpoint({"vm", 1}).take();
+    if (prepared) {
+      ASSERT_OK(reader->prepare(0, 0, 9));
+    }
+    auto places = reader->places(0, 0, 9).take();
+    away(true);
+    EXPECT_EQ(reader->frames(1)->read(places).ok(), prepared);
+    away(false);
+  }
+}
+
 TEST_F(StoreTest, NamesPinsAndRemoval) {
   for (std::uint64_t number = 1; number <= 4; ++number) {
     auto epoch = begin(number, number - 1);

@@ -162,6 +162,9 @@ class CheckpointReader {
 
   // The pages of [first, end) that do not read as zeroes, in order. They are for this reader's frames() only.
   virtual Result<std::vector<PagePlace>> places(std::size_t object, std::uint64_t first, std::uint64_t end) = 0;
+  // Opens what reading these pages will need, so that the first who does need not wait for it. As much as stays open at once; after
+  // an error, some of it.
+  virtual Status prepare(std::size_t object, std::uint64_t first, std::uint64_t end) = 0;
   // `kept`, at least 1: so many frames stay decompressed.
   virtual std::unique_ptr<FrameReader> frames(std::size_t kept) = 0;
 
