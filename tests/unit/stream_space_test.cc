@@ -181,7 +181,9 @@ TEST_F(StreamSpaceTest, ManySmallMessagesFarApartAreNotKeptInMemory) {
   Status status = connection.send();
   ASSERT_TRUE(status.ok()) << status.error().message();
   most = std::max(most, resident_bytes());
-  EXPECT_LT(most - before, 500u << 20) << "of " << rounds * messages * 600 << " if all were kept";
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they take memory of their own
+  EXPECT_LT(most - before, 128u << 20) << "of " << rounds * messages * 600 << " if all were kept";
+#endif
   auto reader = store_->open_checkpoint({"m", 1}).take();
   std::array<std::uint8_t, 4096> page;
   ASSERT_TRUE(*reader->read_page(0, 0, page));
