@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "common/process.h"
+#include "temp_dir.h"
 
 namespace ckptd {
 namespace {
@@ -35,15 +36,10 @@ std::string first_line(const std::string& path) {
 
 class Process : public ::testing::Test {
 protected:
-  void SetUp() override { ASSERT_NE(::mkdtemp(directory_), nullptr); }
-  void TearDown() override {
-    ::unlink(path().c_str());
-    ::rmdir(directory_);
-  }
-  std::string path() const { return std::string(directory_) + "/output"; }
+  std::string path() const { return directory_ / "output"; }
 
 private:
-  char directory_[32] = "/tmp/ckpt-process-XXXXXX";
+  const ckpt::TempDir directory_;
 };
 
 // Or a program that asks the kernel to be ended with its parent, as nbdkit does, ends as soon as it is started.

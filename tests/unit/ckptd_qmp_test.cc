@@ -7,11 +7,11 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <thread>
 
 #include "common/qmp.h"
 #include "common/unix_socket.h"
+#include "temp_dir.h"
 
 namespace ckptd {
 namespace {
@@ -23,7 +23,6 @@ constexpr int endless_ms = 3'600'000;  // no test lasts so long
 class Monitor {
 public:
   explicit Monitor(bool talks) : talks_(talks) {
-    EXPECT_NE(::mkdtemp(directory_), nullptr);
     auto listener = listen_unix(path());
     EXPECT_TRUE(listener.ok());
     listener_ = listener.take();
@@ -32,10 +31,8 @@ public:
   ~Monitor() {
     over_ = true;
     thread_.join();
-    ::unlink(path().c_str());
-    ::rmdir(directory_);
   }
-  std::string path() const { return std::string(directory_) + "/qmp"; }
+  std::string path() const { return directory_ / "qmp"; }
 
 private:
   void serve() {
@@ -51,7 +48,7 @@ private:
   }
 
   const bool talks_;
-  char directory_[32] = "/tmp/ckpt-qmp-XXXXXX";
+  const ckpt::TempDir directory_;
   Fd listener_;
   std::atomic<bool> over_{false};
   std::thread thread_;

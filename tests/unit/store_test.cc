@@ -50,6 +50,14 @@ class StoreTest : public ::testing::Test {
     EXPECT_TRUE(epoch.ok()) << epoch.error().message();
     return epoch.ok() ? epoch.take() : nullptr;
   }
+  // Checkpoint 1: `data` from page 5 on, and 100 bytes of it in a last page that is not whole.
+  std::unique_ptr<CheckpointReader> committed_with_gaps(const Buffer& data) {
+    auto epoch = begin(1, 0, (1 << 20) + 100);
+    EXPECT_TRUE(epoch->write(0, 5 * 4096, data).ok());
+    EXPECT_TRUE(epoch->write(0, 1 << 20, std::span(data).first(100)).ok());
+    EXPECT_TRUE(epoch->commit({}).ok());
+    return store->open_checkpoint({"vm", 1}).take();
+  }
   Buffer content(std::uint64_t number, std::size_t object = 0, const std::string& machine = "vm") {
     auto reader = store->open_checkpoint({machine, number});
     EXPECT_TRUE(reader.ok()) << (reader.ok() ? "" : reader.error().message());
@@ -197,11 +205,7 @@ TEST_F(StoreTest, IdenticalPagesAreStoredOnce) {
 
 TEST_F(StoreTest, ExtentsAndPages) {
   Buffer data = random_bytes(3 * 4096, 10);
-  auto epoch = begin(1, 0, (1 << 20) + 100);
-  ASSERT_OK(epoch->write(0, 5 * 4096, data));
-  ASSERT_OK(epoch->write(0, 1 << 20, std::span(data).first(100)));
-  ASSERT_OK(epoch->commit({}));
-  auto reader = store->open_checkpoint({"vm", 1}).take();
+  auto reader = committed_with_gaps(data);
   auto extents = reader->extents(0, 0, (1 << 20) + 100, 100);
   ASSERT_OK(extents);
   ASSERT_EQ(extents->size(), 4u);
@@ -221,11 +225,7 @@ TEST_F(StoreTest, ExtentsAndPages) {
 
 TEST_F(StoreTest, AFrameComesAsAWhole) {
   Buffer data = random_bytes(12 * 4096, 10);
-  auto epoch = begin(1, 0, (1 << 20) + 100);
-  ASSERT_OK(epoch->write(0, 5 * 4096, data));
-  ASSERT_OK(epoch->write(0, 1 << 20, std::span(data).first(100)));
-  ASSERT_OK(epoch->commit({}));
-  auto reader = store->open_checkpoint({"vm", 1}).take();
+  auto reader = committed_with_gaps(data);
   auto places = reader->places(0, 0, 257).take();
   ASSERT_EQ(places.size(), 13u);
   EXPECT_EQ(places.front().page, 5u);
