@@ -12,6 +12,8 @@ namespace ckptd {
 // One QMP connection. QEMU serves one client a socket at a time, so keep it short.
 class Qmp {
 public:
+  static constexpr int usual_limit_ms = 5'000;  // a QEMU that is well needs far less
+
   // Connects and negotiates. unavailable: nobody listens yet, or QEMU does not answer within `time_limit_ms`. Once
   // `stop_fd` can be read, this and all commands end with unavailable.
   static ckpt::Result<Qmp> connect(const std::string& path, int time_limit_ms, int stop_fd = -1);

@@ -33,6 +33,13 @@ ckpt::Result<Fd> connect_to(const std::string& path, int flags) {
   return fd;
 }
 
+ckpt::Result<ucred> peer_of(int fd) {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return ckpt::system_error(errno, "SO_PEERCRED");
+  return peer;
+}
+
 }  // namespace
 
 ckpt::Result<Fd> connect_unix(const std::string& path) { return connect_to(path, 0); }
@@ -58,15 +65,12 @@ ckpt::Result<Fd> listen_unix(const std::string& path) {
 }
 
 pid_t peer_pid(int fd) {
-  ucred peer{};
-  socklen_t length = sizeof(peer);
-  return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
+  auto peer = peer_of(fd);
+  return peer.ok() ? peer->pid : 0;
 }
 
 ckpt::Status check_peer(int fd) {
-  ucred peer{};
-  socklen_t length = sizeof(peer);
-  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return ckpt::system_error(errno, "SO_PEERCRED");
+  CKPT_ASSIGN(ucred peer, peer_of(fd));
   if (peer.uid != 0 && peer.uid != ::geteuid())
     return ckpt::make_error(Code::refused, "user " + std::to_string(peer.uid) + " may not control ckptd: become root");
   return {};

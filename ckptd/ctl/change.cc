@@ -18,8 +18,6 @@ using ckpt::make_error;
 
 namespace {
 
-constexpr int qmp_limit_ms = 5'000;
-
 ckpt::Status say(const Context& context, const ckpt::Result<Json>& answer, const std::string& text) {
   if (!answer.ok()) return answer.error();
   if (context.json)
@@ -126,7 +124,7 @@ ckpt::Status protect_machine(const Context& context, const std::string& machine,
   // Whatever can go wrong before ckptd knows of the machine does so.
   std::optional<Qmp> connection;
   if (!qmp.empty()) {
-    CKPT_ASSIGN(connection, Qmp::connect(qmp, qmp_limit_ms));
+    CKPT_ASSIGN(connection, Qmp::connect(qmp, Qmp::usual_limit_ms));
   }
   std::string state_before = text_of(machine_now(context, machine), "state", "not protected");
   CKPT_ASSIGN(Json answer, context.request({{"verb", "protect"}, {"machine", machine}, {"policy", policy}}));

@@ -10,8 +10,6 @@ using ckpt::make_error;
 
 namespace {
 
-constexpr int qmp_limit_ms = 5'000;
-
 // A disk's name may hold what a job's may not; its place in the restore's list stays.
 std::string job_name(std::size_t disk) { return "ckpt-stream-" + std::to_string(disk); }
 
@@ -33,7 +31,7 @@ ckpt::Result<Json> query_nodes(Qmp& qmp) { return qmp.execute("query-named-block
 }  // namespace
 
 ckpt::Result<std::vector<RestoredDisk>> start_block_streams(const RestoreState& state, int stop_fd) {
-  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms, stop_fd));
+  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, Qmp::usual_limit_ms, stop_fd));
   CKPT_ASSIGN(Json jobs, qmp.execute("query-block-jobs"));
   CKPT_ASSIGN(Json nodes, query_nodes(qmp));
   auto disks = state.disks;
@@ -54,7 +52,7 @@ ckpt::Result<std::vector<RestoredDisk>> start_block_streams(const RestoreState& 
 }
 
 ckpt::Result<std::vector<RestoredDisk>> check_block_streams(const RestoreState& state, int stop_fd) {
-  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms, stop_fd));
+  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, Qmp::usual_limit_ms, stop_fd));
   CKPT_ASSIGN(Json jobs, qmp.execute("query-block-jobs"));
   CKPT_ASSIGN(Json nodes, query_nodes(qmp));
   auto disks = state.disks;

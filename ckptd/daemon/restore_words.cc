@@ -5,14 +5,8 @@
 
 namespace ckptd {
 
-namespace {
-
-constexpr int qmp_limit_ms = 5'000;
-
-}  // namespace
-
 ckpt::Result<bool> guest_has_run(const RestoreState& state, int stop_fd) {
-  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms, stop_fd));
+  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, Qmp::usual_limit_ms, stop_fd));
   CKPT_ASSIGN(Json said, qmp.execute("query-status"));
   // Others, as io-error or shutdown, are where only a guest that ran comes to.
   std::string status = text_of(said, "status");
@@ -20,7 +14,7 @@ ckpt::Result<bool> guest_has_run(const RestoreState& state, int stop_fd) {
 }
 
 ckpt::Result<bool> memory_is_local(const RestoreState& state, int stop_fd) {
-  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, qmp_limit_ms, stop_fd));
+  CKPT_ASSIGN(Qmp qmp, Qmp::connect(state.qmp, Qmp::usual_limit_ms, stop_fd));
   CKPT_ASSIGN(Json said, qmp.execute("query-checkpoint-restore"));
   return text_of(said, "state") == "done";
 }

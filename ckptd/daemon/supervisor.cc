@@ -179,12 +179,36 @@ bool Supervisor::tend(RestoreState& state) {
   return tend_disks(state) || changed;
 }
 
+bool Supervisor::may_talk(const std::string& name) {
+  auto& next_ms = next_talk_ms_[name];
+  if (monotonic_ms() < next_ms) return false;
+  next_ms = monotonic_ms() + talk_interval_ms;
+  return true;
+}
+
+template <typename Answer>
+std::optional<ckpt::Result<Answer>> Supervisor::ask(Talks<Answer>& talks, const RestoreState& state,
+                                                    Question<Answer> question) {
+  auto talk = talks.find(state.name);
+  if (talk == talks.end()) {
+    if (may_talk(state.name))
+      talks[state.name] = {state.begun_ns, std::async(std::launch::async, question, state, daemon_.stop_fd())};
+    return {};
+  }
+  if (talk->second.answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return {};
+  bool about_this = talk->second.begun_ns == state.begun_ns;
+  auto answer = talk->second.answer.get();
+  talks.erase(talk);
+  if (!about_this) return {};
+  return answer;
+}
+
 // While its starter lives, a restore's beginning is the starter's.
 bool Supervisor::tend_start(RestoreState& state) {
   if (alive(state.starter)) return false;
   if (state.phase == "resuming" && alive(state.qemu)) {
     // It was about to let the guest run. A QEMU that does not say is asked again: it may well.
-    auto runs = ask(state, guest_has_run);
+    auto runs = ask(word_talks_, state, guest_has_run);
     if (!runs || !runs->ok()) return false;
     if (**runs) {
       state.phase = "running";
@@ -202,7 +226,7 @@ bool Supervisor::tend_memory(RestoreState& state, const Json& agent) {
   bool serving = text_of(agent, "state") == "restoring" && alive(state.agent) &&
                  number_of(agent, "pid") == static_cast<std::uint64_t>(state.agent.pid);
   if (state.memory_local || serving || text_of(agent, "state") == "done") return false;
-  auto local = ask(state, memory_is_local);
+  auto local = ask(word_talks_, state, memory_is_local);
   if (!local || !local->ok() || !**local) return false;
   state.memory_local = true;
   terminate(state.agent, SIGTERM);
@@ -256,42 +280,8 @@ bool Supervisor::all_local(RestoreState& state) {
 
 // Brings the disks home: starts what copies them, and looks how far it has come.
 bool Supervisor::tend_disks(RestoreState& state) {
-  auto talk = talks_.find(state.name);
-  if (talk == talks_.end()) {
-    if (!may_talk(state.name)) return false;
-    bool started = state.phase == "streaming";
-    talks_[state.name] = {
-        state.begun_ns,
-        std::async(std::launch::async, started ? check_block_streams : start_block_streams, state, daemon_.stop_fd())};
-    return false;
-  }
-  if (talk->second.disks.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return false;
-  bool about_this = talk->second.begun_ns == state.begun_ns;
-  auto disks = talk->second.disks.get();
-  talks_.erase(talk);
-  return about_this && take_disks(state, disks);
-}
-
-bool Supervisor::may_talk(const std::string& name) {
-  auto& next_ms = next_talk_ms_[name];
-  if (monotonic_ms() < next_ms) return false;
-  next_ms = monotonic_ms() + talk_interval_ms;
-  return true;
-}
-
-std::optional<ckpt::Result<bool>> Supervisor::ask(const RestoreState& state, QemuQuestion question) {
-  auto asked = questions_.find(state.name);
-  if (asked == questions_.end()) {
-    if (may_talk(state.name))
-      questions_[state.name] = {state.begun_ns, std::async(std::launch::async, question, state, daemon_.stop_fd())};
-    return {};
-  }
-  if (asked->second.answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return {};
-  bool about_this = asked->second.begun_ns == state.begun_ns;
-  auto answer = asked->second.answer.get();
-  questions_.erase(asked);
-  if (!about_this) return {};
-  return answer;
+  auto disks = ask(disk_talks_, state, state.phase == "streaming" ? check_block_streams : start_block_streams);
+  return disks && take_disks(state, *disks);
 }
 
 bool Supervisor::take_disks(RestoreState& state, const ckpt::Result<std::vector<RestoredDisk>>& disks) {

@@ -55,14 +55,16 @@ private:
     std::int64_t started_ms = 0;
     unsigned young_deaths = 0;
   };
+  // What a restore's QEMU is asked, on a thread of its own, for it may not answer.
+  template <typename Answer>
+  using Question = ckpt::Result<Answer> (*)(const RestoreState&, int stop_fd);
+  template <typename Answer>
   struct Talk {
     std::uint64_t begun_ns = 0;  // of the restore that it is about
-    std::future<ckpt::Result<std::vector<RestoredDisk>>> disks;
+    std::future<ckpt::Result<Answer>> answer;
   };
-  struct Question {
-    std::uint64_t begun_ns = 0;  // of the restore that it is about
-    std::future<ckpt::Result<bool>> answer;
-  };
+  template <typename Answer>
+  using Talks = std::map<std::string, Talk<Answer>>;  // by the restore's name
 
   // What an earlier ckptd has left.
   void load();
@@ -90,9 +92,9 @@ private:
   bool all_local(RestoreState& state);
   void close(RestoreState& state, const std::string& phase, const std::string& reason);
   void unpin(const RestoreState& state);
-  // Puts the question to the restore's QEMU; nothing until there is an answer.
-  using QemuQuestion = ckpt::Result<bool> (*)(const RestoreState&, int stop_fd);
-  std::optional<ckpt::Result<bool>> ask(const RestoreState& state, QemuQuestion question);
+  // Puts the question to the restore's QEMU, one at a time; nothing until there is an answer.
+  template <typename Answer>
+  std::optional<ckpt::Result<Answer>> ask(Talks<Answer>& talks, const RestoreState& state, Question<Answer> question);
   bool may_talk(const std::string& name);
   // False until a program that keeps dying may be started again.
   bool may_start(const std::string& key);
@@ -101,8 +103,8 @@ private:
   std::mutex mutex_;                       // of all that follows, and of the state files
   std::map<std::string, Known> restores_;  // by name
   std::map<std::string, Backoff> backoffs_;
-  std::map<std::string, Talk> talks_;
-  std::map<std::string, Question> questions_;
+  Talks<std::vector<RestoredDisk>> disk_talks_;
+  Talks<bool> word_talks_;
   std::map<std::string, std::int64_t> next_talk_ms_;
   std::vector<ProcessId> watched_;  // their death is news
   std::thread thread_;

@@ -117,7 +117,7 @@ ckpt::Result<RestoreState> Supervisor::reserve(const std::string& name, const ck
   auto last = restores_.find(name);
   if (last != restores_.end() && lingers(last->second.state))
     return make_error(Code::busy, "processes of the last restore onto '" + name +
-                                      "' have not ended: see 'ckptctl restores', or use --as NEWNAME");
+                                      "' have not ended: see 'ckptctl restores', " + another_name);
   std::array<std::uint8_t, 16> secret;
   CKPT_TRY(ckpt::Env::system().random(secret));
   RestoreState state;
