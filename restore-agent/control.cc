@@ -6,7 +6,7 @@
 #include <array>
 #include <cerrno>
 
-#include "handover.h"
+#include "os/unix_socket.h"
 
 namespace agent {
 
@@ -26,7 +26,7 @@ void Control::add_to(std::vector<pollfd>& items) const {
 
 void Control::handle() {
   while (listener_) {
-    auto fd = accept_from(listener_);
+    auto fd = os::accept_unix(listener_);
     if (!fd.ok() && fd.error().code != ckpt::Code::refused) break;
     if (fd.ok() && clients_.size() < clients_limit) clients_.push_back(Client{.fd = fd.take()});
   }

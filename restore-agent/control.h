@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "ckpt/result.h"
-#include "fd.h"
+#include "os/fd.h"
 
 namespace agent {
 
@@ -21,7 +21,7 @@ public:
   // `answer` takes a line and returns a JSON object in one line.
   using Answer = std::function<std::string(const std::string& line)>;
 
-  Control(Fd listener, Answer answer) : listener_(std::move(listener)), answer_(std::move(answer)) {}
+  Control(os::Fd listener, Answer answer) : listener_(std::move(listener)), answer_(std::move(answer)) {}
 
   void add_to(std::vector<pollfd>& items) const;
   // Accepts, reads, answers; never waits.
@@ -31,7 +31,7 @@ public:
 
 private:
   struct Client {
-    Fd fd;
+    os::Fd fd;
     std::string input;
     std::string output;
     bool watching = false;
@@ -43,7 +43,7 @@ private:
   void write_to(Client& client, const std::string& line);
   static void flush(Client& client);
 
-  Fd listener_;
+  os::Fd listener_;
   Answer answer_;
   std::list<Client> clients_;
 };

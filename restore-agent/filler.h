@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <span>
 
-#include "fd.h"
 #include "memory_map.h"
+#include "os/fd.h"
 
 namespace agent {
 
@@ -20,7 +20,7 @@ enum class Fill {
 
 class Filler {
 public:
-  Filler(MemoryMap& map, Fd userfault) : map_(map), userfault_(std::move(userfault)) {}
+  Filler(MemoryMap& map, os::Fd userfault) : map_(map), userfault_(std::move(userfault)) {}
 
   int descriptor() const { return userfault_.get(); }
 
@@ -43,7 +43,7 @@ private:
   Fill fill(const UnitId& first, std::uint64_t units, const std::uint8_t* data);
 
   MemoryMap& map_;
-  Fd userfault_;
+  os::Fd userfault_;
   std::atomic<std::uint64_t> present_pages_{0};
 };
 

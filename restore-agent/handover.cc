@@ -3,14 +3,13 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 
 #include "memory_map.h"
+#include "os/unix_socket.h"
 
 namespace agent {
 
@@ -27,15 +26,7 @@ namespace {
 
 constexpr auto handover_limit = std::chrono::seconds(10);
 
-Result<ucred> peer_of(int socket) {
-  ucred peer{};
-  socklen_t length = sizeof(peer);
-  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
-    return system_error(errno, "asking who has connected");
-  return peer;
-}
-
-bool is_userfault(const Fd& fd) {
+bool is_userfault(const os::Fd& fd) {
   std::array<char, 64> target{};
   std::string link = "/proc/self/fd/" + std::to_string(fd.get());
   ssize_t n = readlink(link.c_str(), target.data(), target.size());
@@ -43,15 +34,15 @@ bool is_userfault(const Fd& fd) {
 }
 
 // The descriptor of a SCM_RIGHTS message; every other one that came with it is closed.
-Fd passed_descriptor(msghdr& message) {
-  Fd first;
+os::Fd passed_descriptor(msghdr& message) {
+  os::Fd first;
   for (cmsghdr* head = CMSG_FIRSTHDR(&message); head; head = CMSG_NXTHDR(&message, head)) {
     if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) continue;
     std::size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (std::size_t i = 0; i < count; ++i) {
       int number;
       std::memcpy(&number, CMSG_DATA(head) + i * sizeof(int), sizeof(int));
-      Fd fd(number);
+      os::Fd fd(number);
       if (!first) first = std::move(fd);
     }
   }
@@ -60,37 +51,7 @@ Fd passed_descriptor(msghdr& message) {
 
 }  // namespace
 
-Result<Fd> listen_at(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) return make_error(Code::invalid, path + " is too long a path");
-  std::memcpy(address.sun_path, path.data(), path.size());
-  Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return system_error(errno, "a socket for " + path);
-  struct stat what {};
-  if (lstat(path.c_str(), &what) == 0) {
-    if (!S_ISSOCK(what.st_mode)) return make_error(Code::exists, path + " is there and is no socket");
-    unlink(path.c_str());
-  }
-  mode_t old = umask(0077);
-  int failed = bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address));
-  int failure = errno;
-  umask(old);
-  if (failed) return system_error(failure, "cannot listen at " + path);
-  if (listen(fd.get(), 16) != 0) return system_error(errno, "cannot listen at " + path);
-  return fd;
-}
-
-Result<Fd> accept_from(const Fd& listener) {
-  Fd fd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!fd) return system_error(errno, "accepting a connection");
-  CKPT_ASSIGN(ucred peer, peer_of(fd.get()));
-  if (peer.uid != 0 && peer.uid != geteuid())
-    return make_error(Code::refused, "a connection of user " + std::to_string(peer.uid));
-  return fd;
-}
-
-Result<std::unique_ptr<Connection>> Connection::meet(Fd socket, const std::vector<Object>& objects) {
+Result<std::unique_ptr<Connection>> Connection::meet(os::Fd socket, const std::vector<Object>& objects) {
   std::unique_ptr<Connection> connection(new Connection(std::move(socket), steady_clock::now() + handover_limit));
   Status met = connection->converse(objects);
   if (!met.ok()) {
@@ -101,8 +62,7 @@ Result<std::unique_ptr<Connection>> Connection::meet(Fd socket, const std::vecto
 }
 
 Status Connection::converse(const std::vector<Object>& objects) {
-  CKPT_ASSIGN(ucred peer, peer_of(socket_.get()));
-  pid_ = peer.pid;
+  pid_ = os::peer_pid(socket_);
   CKPT_ASSIGN(Bytes payload, receive(MessageType::hello));
   CKPT_ASSIGN(Hello hello, decode_hello(payload));
   phase_ = hello.phase;
@@ -142,7 +102,7 @@ Status Connection::receive_bytes(std::span<std::uint8_t> out) {
     }
     if (n < 0) return system_error(errno, "reading from QEMU");
     if (n == 0) return make_error(Code::unavailable, "QEMU has gone");
-    Fd passed = passed_descriptor(message);
+    os::Fd passed = passed_descriptor(message);
     if (passed) userfault_ = std::move(passed);
     done += static_cast<std::size_t>(n);
   }

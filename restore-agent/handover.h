@@ -14,22 +14,17 @@
 
 #include "ckpt/result.h"
 #include "ckpt/store.h"
-#include "fd.h"
+#include "os/fd.h"
 #include "wire.h"
 
 namespace agent {
-
-// Listens at `path`, in the place of whoever listened there before.
-ckpt::Result<Fd> listen_at(const std::string& path);
-// A connection of root or of our own user; others are turned away.
-ckpt::Result<Fd> accept_from(const Fd& listener);
 
 // What a QEMU has handed over. It waits for ready() before it touches its memory, when it is fresh.
 class Connection {
 public:
   // Takes the handover on an accepted connection. A QEMU that does not fit gets a REFUSE with the reason that is
   // returned as an error.
-  static ckpt::Result<std::unique_ptr<Connection>> meet(Fd socket, const std::vector<ckpt::Object>& objects);
+  static ckpt::Result<std::unique_ptr<Connection>> meet(os::Fd socket, const std::vector<ckpt::Object>& objects);
 
   Phase phase() const { return phase_; }
   pid_t pid() const { return pid_; }
@@ -37,7 +32,7 @@ public:
   const std::array<std::uint8_t, 16>& instance() const { return instance_; }
   const std::vector<RamBlock>& blocks() const { return blocks_; }
   int descriptor() const { return socket_.get(); }
-  Fd take_userfault() { return std::move(userfault_); }
+  os::Fd take_userfault() { return std::move(userfault_); }
 
   ckpt::Status ready();
   ckpt::Status done();
@@ -46,20 +41,20 @@ public:
 private:
   using Deadline = std::chrono::steady_clock::time_point;
 
-  Connection(Fd socket, Deadline deadline) : socket_(std::move(socket)), deadline_(deadline) {}
+  Connection(os::Fd socket, Deadline deadline) : socket_(std::move(socket)), deadline_(deadline) {}
   ckpt::Status converse(const std::vector<ckpt::Object>& objects);
   ckpt::Result<ckpt::Bytes> receive(MessageType expected);
   ckpt::Status receive_bytes(std::span<std::uint8_t> out);
   ckpt::Status send(const ckpt::Bytes& message);
   ckpt::Status wait(short events);
 
-  Fd socket_;
+  os::Fd socket_;
   const Deadline deadline_;
   Phase phase_ = Phase::fresh;
   pid_t pid_ = 0;
   std::array<std::uint8_t, 16> instance_{};
   std::vector<RamBlock> blocks_;
-  Fd userfault_;
+  os::Fd userfault_;
   std::uint32_t send_sequence_ = 0;
   std::uint32_t receive_sequence_ = 0;
 };

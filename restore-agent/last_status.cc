@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "last_status.h"
 
+#include "os/file.h"
 #include "progress.h"
-#include "small_file.h"
 
 namespace agent {
 
@@ -19,7 +19,7 @@ bool says(const nlohmann::json& status, const char* field, const T& value) {
 }  // namespace
 
 LastStatus read_last_status(const Options& options) {
-  auto bytes = read_small_file(options.status, status_limit);
+  auto bytes = os::read_file(options.status, status_limit);
   if (!bytes.ok()) return {};
   auto status = nlohmann::json::parse(bytes->begin(), bytes->end(), nullptr, false);
   if (!status.is_object() || !says(status, "checkpoint", ckpt::to_string(options.checkpoint))) return {};

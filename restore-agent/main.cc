@@ -8,8 +8,9 @@
 #include <cstdlib>
 
 #include "last_status.h"
+#include "os/file.h"
+#include "os/unix_socket.h"
 #include "session.h"
-#include "small_file.h"
 
 namespace {
 
@@ -21,13 +22,13 @@ int fail(const ckpt::Error& error) {
 }
 
 // Before any thread: all of them leave these signals to the main loop.
-Fd take_signals() {
+os::Fd take_signals() {
   sigset_t set;
   sigemptyset(&set);
   for (int number : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&set, number);
   sigprocmask(SIG_BLOCK, &set, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
-  return Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  return os::Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
 // For the time without a store. What the last agent has left is handed on: who finds the store may be our successor.
@@ -36,11 +37,11 @@ void report_waiting(const Options& options, Progress& progress, const LastStatus
   auto status = nlohmann::json::parse(progress.json());
   status["taken_over"] = last.had_memory;
   status["service"] = last.service.is_object() ? last.service : nlohmann::json::object();
-  (void)replace_small_file(options.status, ckpt::as_bytes(status.dump() + "\n"));
+  (void)os::replace_file(options.status, status.dump() + "\n");
 }
 
 // An agent that takes over may find the store away: the machine waits, and so do we.
-ckpt::Result<std::unique_ptr<Source>> open_source(const Options& options, Progress& progress, const Fd& signals) {
+ckpt::Result<std::unique_ptr<Source>> open_source(const Options& options, Progress& progress, const os::Fd& signals) {
   const LastStatus last = read_last_status(options);
   for (;;) {
     auto source = Source::open(options.store, options.checkpoint);
@@ -59,18 +60,18 @@ int main(int argc, char** argv) {
   auto parsed = parse_options(argc, argv, options);
   if (!parsed.ok()) return fail(parsed.error());
   if (!*parsed) return exit_done;
-  Fd signals = take_signals();
+  os::Fd signals = take_signals();
   Progress progress(options);
   auto source = open_source(options, progress, signals);
   if (!source.ok()) return fail(source.error());
   progress.clear_obstacle();
-  Fd control;
+  os::Fd control;
   if (!options.control.empty()) {
-    auto listening = listen_at(options.control);
+    auto listening = os::listen_unix(options.control, os::Listener::is_replaced);
     if (!listening.ok()) return fail(listening.error());
     control = listening.take();
   }
-  auto listener = listen_at(options.socket);
+  auto listener = os::listen_unix(options.socket, os::Listener::is_replaced);
   if (!listener.ok()) return fail(listener.error());
   Session session(options, progress, source.take(), listener.take(), std::move(control), std::move(signals));
   int code = session.run();

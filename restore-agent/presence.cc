@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "fd.h"
+#include "os/fd.h"
 
 namespace agent {
 
@@ -20,7 +20,7 @@ constexpr std::size_t entries_at_once = 8192;
 }  // namespace
 
 std::uint64_t find_present(pid_t pid, MemoryMap& map) {
-  Fd pagemap(::open(("/proc/" + std::to_string(pid) + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+  os::Fd pagemap(::open(("/proc/" + std::to_string(pid) + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
   if (!pagemap) return 0;
   const auto host_page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   std::vector<std::uint64_t> entries(entries_at_once);

@@ -12,8 +12,9 @@
 #include <cstdio>
 
 #include "last_status.h"
+#include "os/file.h"
+#include "os/unix_socket.h"
 #include "presence.h"
-#include "small_file.h"
 
 namespace agent {
 
@@ -42,8 +43,8 @@ bool is_mark_name(const std::string& name) {
 
 }  // namespace
 
-Session::Session(const Options& options, Progress& progress, std::unique_ptr<Source> source, Fd listener, Fd control,
-                 Fd signals)
+Session::Session(const Options& options, Progress& progress, std::unique_ptr<Source> source, os::Fd listener,
+                 os::Fd control, os::Fd signals)
     : options_(options),
       progress_(progress),
       source_(std::move(source)),
@@ -127,7 +128,7 @@ std::optional<int> Session::handle_connection_event() {
 }
 
 void Session::handle_newcomer() {
-  auto socket = accept_from(listener_);
+  auto socket = os::accept_unix(listener_);
   if (!socket.ok()) return;
   auto connection = Connection::meet(socket.take(), source_->objects());
   Status taken = connection.ok() ? take_on(**connection) : Status(connection.error());
@@ -203,7 +204,7 @@ void Session::report() {
   reported_at_ = steady_clock::now();
   std::string status = status_now();
   // These files are worth nothing compared with the machine: a full disk must not end its restore.
-  if (!options_.status.empty()) (void)replace_small_file(options_.status, ckpt::as_bytes(status + "\n"));
+  if (!options_.status.empty()) (void)os::replace_file(options_.status, status + "\n");
   control_.publish(status);
   if (reported_at_ - saved_at_ >= save_interval) {
     saved_at_ = reported_at_;

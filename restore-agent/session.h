@@ -26,8 +26,8 @@ inline constexpr int exit_gone = 3;
 class Session {
 public:
   // `signals` is a signalfd of SIGTERM, SIGINT and SIGUSR1.
-  Session(const Options& options, Progress& progress, std::unique_ptr<Source> source, Fd listener, Fd control,
-          Fd signals);
+  Session(const Options& options, Progress& progress, std::unique_ptr<Source> source, os::Fd listener, os::Fd control,
+          os::Fd signals);
   ~Session();
 
   // Returns the exit code. When it is not exit_done, threads may still wait for the store: end without joining them.
@@ -36,12 +36,12 @@ public:
 private:
   // What exists from the moment the memory is in our hands.
   struct Machine {
-    Machine(std::unique_ptr<MemoryMap> map, Fd userfault)
+    Machine(std::unique_ptr<MemoryMap> map, os::Fd userfault)
         : map(std::move(map)), filler(*this->map, std::move(userfault)) {}
     std::unique_ptr<MemoryMap> map;
     Filler filler;
     std::array<std::uint8_t, 16> instance{};
-    Fd process;  // pidfd; none when it cannot be had
+    os::Fd process;  // pidfd; none when it cannot be had
     std::unique_ptr<FaultIn> fault_in;
     std::unique_ptr<Prefetch> prefetch;
     std::thread fault_thread, prefetch_thread;
@@ -64,10 +64,10 @@ private:
   const Options& options_;
   Progress& progress_;
   std::unique_ptr<Source> source_;
-  Fd listener_;
+  os::Fd listener_;
   Control control_;
-  Fd signals_;
-  Fd complete_event_;
+  os::Fd signals_;
+  os::Fd complete_event_;
   WorkingSet working_set_;
   Hints hints_;
   Stop stop_;

@@ -9,7 +9,7 @@
 #include <atomic>
 #include <chrono>
 
-#include "fd.h"
+#include "os/fd.h"
 
 namespace agent {
 
@@ -34,7 +34,7 @@ public:
   }
 
 private:
-  Fd event_;
+  os::Fd event_;
   std::atomic<bool> requested_{false};
 };
 

@@ -5,7 +5,7 @@
 
 #include <map>
 
-#include "small_file.h"
+#include "os/file.h"
 
 namespace agent {
 
@@ -85,8 +85,8 @@ Result<std::vector<WorkingSetPage>> decode_working_set(ByteView bytes) {
 
 Result<std::vector<WorkingSetPage>> WorkingSet::load() {
   if (path_.empty()) return std::vector<WorkingSetPage>{};
-  CKPT_ASSIGN(Bytes bytes, read_small_file(path_, file_limit));
-  CKPT_ASSIGN(auto pages, decode_working_set(bytes));
+  CKPT_ASSIGN(std::string bytes, os::read_file(path_, file_limit));
+  CKPT_ASSIGN(auto pages, decode_working_set(ckpt::as_bytes(bytes)));
   std::lock_guard guard(lock_);
   before_ = pages;
   return pages;
@@ -109,7 +109,7 @@ Status WorkingSet::save() {
     for (const WorkingSetPage& page : before_)
       if (all.size() < working_set_pages_limit && !seen_.contains(page)) all.push_back(page);
   }
-  return replace_small_file(path_, encode_working_set(all));
+  return os::replace_file(path_, ckpt::as_text(encode_working_set(all)));
 }
 
 }  // namespace agent

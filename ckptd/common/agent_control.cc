@@ -2,7 +2,7 @@
 #include "common/agent_control.h"
 
 #include "common/line_channel.h"
-#include "common/unix_socket.h"
+#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -16,7 +16,7 @@ constexpr int answer_limit_ms = 2'000;
 }  // namespace
 
 ckpt::Status tell_agent(const RestoreState& state, const std::string& line) {
-  CKPT_ASSIGN(Fd fd, connect_unix(state.agent_status + ".sock"));
+  CKPT_ASSIGN(os::Fd fd, os::connect_unix(state.agent_status + ".sock"));
   LineChannel channel(std::move(fd), json_line_limit_bytes);
   CKPT_TRY(channel.write_line(line));
   CKPT_ASSIGN(auto answer, channel.read_line(answer_limit_ms));

@@ -3,7 +3,7 @@
 
 #include <cerrno>
 
-#include "common/unix_socket.h"
+#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -17,7 +17,7 @@ constexpr std::size_t answer_limit_bytes = 64 << 20;
 }  // namespace
 
 ckpt::Result<ControlClient> ControlClient::connect(const std::string& socket_path) {
-  auto fd = connect_unix(socket_path);
+  auto fd = os::connect_unix(socket_path);
   if (!fd.ok() && fd.error().sys_errno != ENOENT && fd.error().sys_errno != ECONNREFUSED) return fd.error();
   if (!fd.ok())
     return make_error(fd.error().code, "ckptd is not running at " + socket_path +
@@ -29,7 +29,7 @@ ckpt::Result<Json> ControlClient::request(const Json& request, const std::functi
   // ckptd may have refused the connection before it saw the request: its answer says why.
   bool written = channel_->write_line(dump(request)).ok();
   for (;;) {
-    auto line = channel_->read_line(-1);
+    auto line = channel_->read_line();
     if (!line.ok() && written) return line.error();
     if (!line.ok() || !*line)
       return make_error(Code::unavailable, "ckptd has closed the connection: was it stopped? See its log");

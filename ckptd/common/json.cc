@@ -1,14 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "common/json.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
-#include <cerrno>
-
-#include "common/fd.h"
-#include "common/write_file.h"
-
 namespace ckptd {
 
 using ckpt::Code;
@@ -136,32 +128,14 @@ ckpt::Result<Json> check_answer(Json answer) {
 }
 
 ckpt::Result<Json> read_json_file(const std::string& path) {
-  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!fd) return ckpt::system_error(errno, path);
-  std::string text(json_line_limit_bytes + 1, '\0');
-  std::size_t length = 0;
-  while (length < text.size()) {
-    ssize_t got = ::read(fd.get(), text.data() + length, text.size() - length);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return ckpt::system_error(errno, path);
-    if (got == 0) break;
-    length += static_cast<std::size_t>(got);
-  }
-  text.resize(length);
+  CKPT_ASSIGN(std::string text, os::read_file(path, json_line_limit_bytes));
   auto json = parse_object(text);
   if (!json.ok()) return make_error(json.error().code, path + ": " + json.error().message());
   return json;
 }
 
-ckpt::Status write_json_file(const std::string& path, const Json& json, bool durable) {
-  std::string temporary = path + ".new";
-  CKPT_TRY(write_file(temporary, dump_pretty(json) + "\n", durable));
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return ckpt::system_error(errno, path);
-  if (durable) {
-    Fd directory(::open(path.substr(0, path.rfind('/')).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (directory) ::fsync(directory.get());
-  }
-  return {};
+ckpt::Status write_json_file(const std::string& path, const Json& json, os::Durable durable) {
+  return os::replace_file(path, dump_pretty(json) + "\n", durable);
 }
 
 }  // namespace ckptd

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "ckpt/result.h"
+#include "os/file.h"
 
 namespace ckptd {
 
@@ -40,7 +41,7 @@ ckpt::Result<Json> check_answer(Json answer);
 
 // Reads a whole small file and parses it.
 ckpt::Result<Json> read_json_file(const std::string& path);
-// Replaces it as a whole: readers see the old or the new content. Durable when asked for.
-ckpt::Status write_json_file(const std::string& path, const Json& json, bool durable);
+// Replaces it as a whole: readers see the old or the new content.
+ckpt::Status write_json_file(const std::string& path, const Json& json, os::Durable durable);
 
 }  // namespace ckptd

@@ -27,8 +27,8 @@ int LineChannel::wait(short events, std::int64_t deadline_ms) const {
   return ready > 0 && entries[1].revents ? 0 : ready;
 }
 
-ckpt::Result<std::optional<std::string>> LineChannel::read_line(int idle_ms, std::int64_t deadline_ms) {
-  std::int64_t line_deadline_ms = idle_ms < 0 ? no_deadline : monotonic_ms() + idle_ms;
+ckpt::Result<std::optional<std::string>> LineChannel::read_line(std::int64_t idle_ms, std::int64_t deadline_ms) {
+  std::int64_t line_deadline_ms = idle_ms == no_limit ? no_limit : monotonic_ms() + idle_ms;
   bool begun = !buffer_.empty();
   if (begun) line_deadline_ms = monotonic_ms() + line_limit_ms_;
   std::size_t searched = 0;

@@ -12,8 +12,8 @@
 #include <cstring>
 
 #include "common/clock.h"
-#include "common/fd.h"
-#include "common/write_file.h"
+#include "os/fd.h"
+#include "os/file.h"
 
 namespace ckptd {
 
@@ -30,14 +30,10 @@ struct Stat {
 };
 
 Stat read_stat(pid_t pid) {
-  char path[64], text[1024];
-  std::snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-  Fd fd(::open(path, O_RDONLY | O_CLOEXEC));
-  ssize_t length = fd ? ::read(fd.get(), text, sizeof(text) - 1) : -1;
-  if (length <= 0) return {};
-  text[length] = 0;
+  auto text = os::read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
+  if (!text.ok()) return {};
   // The command's name may hold anything; fields are counted from its closing parenthesis.
-  const char* at = std::strrchr(text, ')');
+  const char* at = std::strrchr(text->c_str(), ')');
   Stat stat;
   unsigned long long start = 0;
   if (at && std::sscanf(at + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
@@ -100,9 +96,9 @@ ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, con
   auto list = pointers(argv);
   int ends[2], release_ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return ckpt::system_error(errno, "pipe");
-  Fd read_end(ends[0]), write_end(ends[1]);
+  os::Fd read_end(ends[0]), write_end(ends[1]);
   if (::pipe2(release_ends, O_CLOEXEC) != 0) return ckpt::system_error(errno, "pipe");
-  Fd wait_end(release_ends[0]), release_end(release_ends[1]);
+  os::Fd wait_end(release_ends[0]), release_end(release_ends[1]);
   pid_t middle = ::fork();
   if (middle < 0) return ckpt::system_error(errno, "fork");
   if (middle == 0) {
@@ -142,7 +138,7 @@ ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, std::
   auto list = pointers(argv);
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return ckpt::system_error(errno, "pipe");
-  Fd read_end(ends[0]), write_end(ends[1]);
+  os::Fd read_end(ends[0]), write_end(ends[1]);
   pid_t child = ::fork();
   if (child < 0) return ckpt::system_error(errno, "fork");
   if (child == 0) {
@@ -179,18 +175,15 @@ ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, std::
 }
 
 ckpt::Status write_pid_file(const std::string& path, const ProcessId& process) {
-  return write_file(path, std::to_string(process.pid) + " " + std::to_string(process.start_time) + "\n");
+  return os::write_file(path, std::to_string(process.pid) + " " + std::to_string(process.start_time) + "\n");
 }
 
 ProcessId read_pid_file(const std::string& path) {
-  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  char text[64];
-  ssize_t length = fd ? ::read(fd.get(), text, sizeof(text) - 1) : -1;
-  if (length <= 0) return {};
-  text[length] = 0;
+  auto text = os::read_file(path, 64);
+  if (!text.ok()) return {};
   int pid = 0;
   unsigned long long start = 0;
-  if (std::sscanf(text, "%d %llu", &pid, &start) != 2 || pid <= 1) return {};
+  if (std::sscanf(text->c_str(), "%d %llu", &pid, &start) != 2 || pid <= 1) return {};
   return {pid, start};
 }
 

@@ -2,7 +2,7 @@
 #include "common/qmp.h"
 
 #include "common/clock.h"
-#include "common/unix_socket.h"
+#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -16,7 +16,7 @@ constexpr std::size_t message_limit_bytes = 4 << 20;
 }  // namespace
 
 ckpt::Result<Qmp> Qmp::connect(const std::string& path, int time_limit_ms, int stop_fd) {
-  CKPT_ASSIGN(Fd fd, connect_unix_at_once(path));
+  CKPT_ASSIGN(os::Fd fd, os::connect_unix_at_once(path));
   Qmp qmp(std::make_unique<LineChannel>(std::move(fd), message_limit_bytes, time_limit_ms), time_limit_ms);
   qmp.channel_->end_with(stop_fd);
   CKPT_ASSIGN(Json greeting, qmp.read_message(monotonic_ms() + time_limit_ms));
@@ -27,7 +27,7 @@ ckpt::Result<Qmp> Qmp::connect(const std::string& path, int time_limit_ms, int s
 }
 
 ckpt::Result<Json> Qmp::read_message(std::int64_t deadline_ms) {
-  CKPT_ASSIGN(auto line, channel_->read_line(-1, deadline_ms));
+  CKPT_ASSIGN(auto line, channel_->read_line(LineChannel::no_limit, deadline_ms));
   if (!line) return make_error(Code::unavailable, "QEMU has closed its QMP connection");
   return parse_object(*line, message_limit_bytes);
 }

@@ -124,7 +124,7 @@ ckpt::Result<RestoreState> load_restore(const std::string& directory) {
 }
 
 ckpt::Status save_restore(const std::string& directory, const RestoreState& state) {
-  return write_json_file(directory + "/state.json", to_json(state), false);
+  return write_json_file(directory + "/state.json", to_json(state), os::Durable::no);
 }
 
 }  // namespace ckptd

@@ -14,7 +14,7 @@
 #include "common/clock.h"
 #include "common/probe_target.h"
 #include "common/text.h"
-#include "common/unix_socket.h"
+#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -332,7 +332,7 @@ void Restore::set_guest_clock() {
 ckpt::Status Restore::ask_guest_agent() {
   auto path = command_->guest_agent_socket();
   if (!path) return make_error(Code::not_found, "the machine has no guest agent channel");
-  CKPT_ASSIGN(Fd fd, connect_unix(*path));
+  CKPT_ASSIGN(os::Fd fd, os::connect_unix(*path));
   LineChannel channel(std::move(fd), json_line_limit_bytes);
   // 0xFF ends what a client before the checkpoint may have left half said; the number tells our answer from old ones.
   std::string id = std::to_string(state_.begun_ns % 1'000'000'000);

@@ -7,13 +7,13 @@
 
 #include <cerrno>
 
-#include "common/fd.h"
-#include "common/write_file.h"
+#include "os/fd.h"
+#include "os/file.h"
 
 namespace ckptd {
 
 ckpt::Status bound_log(const std::string& path, std::size_t limit_bytes) {
-  Fd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  os::Fd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd && errno == ENOENT) return {};
   struct stat status;
   if (!fd || ::fstat(fd.get(), &status) != 0) return ckpt::system_error(errno, path);
@@ -23,7 +23,7 @@ ckpt::Status bound_log(const std::string& path, std::size_t limit_bytes) {
   if (got < 0) return ckpt::system_error(errno, path);
   // Emptied in any case, and first: the room that it took may be what the other one needs.
   if (::ftruncate(fd.get(), 0) != 0) return ckpt::system_error(errno, path);
-  return write_file(path + ".old", std::string_view(last).substr(0, static_cast<std::size_t>(got)));
+  return os::write_file(path + ".old", std::string_view(last).substr(0, static_cast<std::size_t>(got)));
 }
 
 }  // namespace ckptd

@@ -7,9 +7,9 @@
 #include <chrono>
 
 #include "common/line_channel.h"
-#include "common/unix_socket.h"
 #include "daemon/log.h"
 #include "daemon/verbs.h"
+#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -46,7 +46,7 @@ void ControlServer::leave(int fd) {
 }
 
 ckpt::Status ControlServer::start() {
-  CKPT_ASSIGN(listener_, listen_unix(daemon_.run_dir().control_socket()));
+  CKPT_ASSIGN(listener_, os::listen_unix(daemon_.run_dir().control_socket()));
   thread_ = std::thread([this] { accept_loop(); });
   return {};
 }
@@ -55,29 +55,27 @@ void ControlServer::accept_loop() {
   while (!daemon_.stopping()) {
     pollfd entry{listener_.get(), POLLIN, 0};
     if (::poll(&entry, 1, stop_check_ms) <= 0) continue;
-    Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!fd) continue;
-    auto allowed = check_peer(fd.get());
-    if (allowed.ok() && !enter(fd.get()))
-      allowed = make_error(Code::busy, "ckptd serves 64 connections already: try again later");
-    if (!allowed.ok()) {
-      (void)LineChannel(std::move(fd), json_line_limit_bytes).write_line(dump(error_answer(allowed.error())));
+    auto fd = os::accept_unix(listener_);
+    if (!fd.ok()) continue;
+    if (!enter(fd->get())) {
+      auto busy = make_error(Code::busy, "ckptd serves 64 connections already: try again later");
+      (void)LineChannel(fd.take(), json_line_limit_bytes).write_line(dump(error_answer(busy)));
       continue;
     }
-    std::thread([this, taken = std::move(fd)]() mutable { serve(std::move(taken)); }).detach();
+    std::thread([this, taken = fd.take()]() mutable { serve(std::move(taken)); }).detach();
   }
 }
 
-void ControlServer::serve(Fd fd) {
+void ControlServer::serve(os::Fd fd) {
   LineChannel channel(std::move(fd), json_line_limit_bytes, daemon_.options().stall_limit_ms);
   // Left before the descriptor is closed, and this object not touched afterwards: it may be gone.
   struct Leave {
     ControlServer& server;
     int fd;
     ~Leave() { server.leave(fd); }
-  } leave_at_end{*this, channel.fd()};
+  } leave_at_end{*this, channel.fd().get()};
   while (!daemon_.stopping()) {
-    pollfd entry{channel.fd(), POLLIN, 0};
+    pollfd entry{channel.fd().get(), POLLIN, 0};
     if (!channel.has_buffered() && ::poll(&entry, 1, stop_check_ms) == 0) continue;
     auto line = channel.read_line(stop_check_ms);
     if (!line.ok()) {
@@ -95,7 +93,8 @@ void ControlServer::serve(Fd fd) {
                          answer["more"] = true;
                          return channel.write_line(dump(answer)).ok();
                        },
-                       [&] { return channel.peer_closed() || daemon_.stopping(); }, process_id(peer_pid(channel.fd()))};
+                       [&] { return channel.peer_closed() || daemon_.stopping(); },
+                       process_id(os::peer_pid(channel.fd()))};
     auto answer = Verbs(daemon_, supervisor_).handle(*request, reply);
     Json json = answer.ok() ? *answer : error_answer(answer.error());
     if (answer.ok()) json["ok"] = true;

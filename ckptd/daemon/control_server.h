@@ -7,9 +7,9 @@
 #include <thread>
 
 #include "ckpt/result.h"
-#include "common/fd.h"
 #include "daemon/daemon.h"
 #include "daemon/supervisor.h"
+#include "os/fd.h"
 
 namespace ckptd {
 
@@ -23,13 +23,13 @@ public:
 
 private:
   void accept_loop();
-  void serve(Fd fd);
+  void serve(os::Fd fd);
   bool enter(int fd);
   void leave(int fd);
 
   Daemon& daemon_;
   Supervisor& supervisor_;
-  Fd listener_;
+  os::Fd listener_;
   std::mutex mutex_;  // of what follows
   std::condition_variable left_;
   std::set<int> connections_;  // descriptors, each served by a thread of its own

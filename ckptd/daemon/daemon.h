@@ -72,7 +72,7 @@ private:
   std::shared_ptr<Machine> take_machine(const std::string& name);  // mutex_ is held
 
   const Options options_;
-  const Fd stop_fd_;
+  const os::Fd stop_fd_;
   std::unique_ptr<ckpt::Store> store_;
   Records files_;
 

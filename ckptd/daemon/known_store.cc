@@ -59,7 +59,7 @@ ckpt::Result<std::unique_ptr<ckpt::Store>> open_known_store(const std::string& s
   if (found == known) return opened;
   if (!options.create)
     return make_error(Code::refused, "at " + path + " is the store " + found + ", where " + known + " was" + cure);
-  CKPT_TRY(write_json_file(record, {{"version", 1}, {"store", path}, {"uuid", found}}, true));
+  CKPT_TRY(write_json_file(record, {{"version", 1}, {"store", path}, {"uuid", found}}, os::Durable::yes));
   return opened;
 }
 

@@ -11,9 +11,9 @@
 #include "common/clock.h"
 #include "common/process.h"
 #include "common/text.h"
-#include "common/unix_socket.h"
 #include "daemon/log.h"
 #include "daemon/restored_base.h"
+#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -57,8 +57,8 @@ void Machine::stop() {
 }
 
 ckpt::Status Machine::start() {
-  CKPT_ASSIGN(listener_, listen_unix(socket_path_));
-  wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  CKPT_ASSIGN(listener_, os::listen_unix(socket_path_));
+  wake_ = os::Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_) return ckpt::system_error(errno, "eventfd");
   damaged_ = store_.stats().damaged;
   if (damaged_)
@@ -115,10 +115,10 @@ int Machine::wait_ms() const {
 }
 
 void Machine::accept_one() {
-  Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!fd || !check_peer(fd.get()).ok()) return;
+  auto fd = os::accept_unix(listener_);
+  if (!fd.ok()) return;
   auto& connection = connections_.emplace_back();
-  connection.fd = std::move(fd);
+  connection.fd = fd.take();
   connection.alive_ms = monotonic_ms();
   ckpt::StreamReceiver::Options options;
   options.machine = name_;
@@ -173,7 +173,7 @@ ckpt::Status Machine::on_hello(Connection& connection, const ckpt::StreamHello& 
 
 // A machine lives also while it is not connected: nothing may be restored under its name then.
 void Machine::remember_process(const Connection& connection) {
-  ProcessId peer = process_id(peer_pid(connection.fd.get()));
+  ProcessId peer = process_id(os::peer_pid(connection.fd));
   const std::string path = run_dir_.pid_file(name_);
   // In another PID namespace it has no number here. What is there is not written again: RUN_DIR may be full.
   if (!alive(peer) || read_pid_file(path) == peer) return;

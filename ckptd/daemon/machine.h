@@ -17,11 +17,11 @@
 
 #include "ckpt/store.h"
 #include "ckpt/stream.h"
-#include "common/fd.h"
 #include "common/json.h"
 #include "common/paths.h"
 #include "common/policy.h"
 #include "daemon/figures.h"
+#include "os/fd.h"
 
 namespace ckptd {
 
@@ -69,7 +69,7 @@ public:
 
 private:
   struct Connection {
-    Fd fd;
+    os::Fd fd;
     std::unique_ptr<ckpt::StreamReceiver> receiver;
     std::int64_t alive_ms = 0;  // until HELLO, when it connected; then, when it last sent something
     bool greeted = false;       // HELLO accepted: this is the machine
@@ -108,7 +108,7 @@ private:
   const std::int64_t stall_limit_ms_;
   const Hooks hooks_;
 
-  Fd listener_, wake_;
+  os::Fd listener_, wake_;
   std::list<Connection> connections_;  // of the thread
   Connection* active_ = nullptr;
   bool damaged_ = false;      // the store is read-only

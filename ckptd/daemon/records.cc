@@ -47,7 +47,8 @@ ckpt::Result<std::map<std::string, Record>> Records::load(std::vector<std::strin
 ckpt::Status Records::save(const std::string& machine, const Record& record) const {
   return write_json_file(
       directory_ + "/" + machine + std::string(suffix),
-      {{"config", record.config}, {"policy", policy_to_json(record.policy)}, {"protected", record.is_protected}}, true);
+      {{"config", record.config}, {"policy", policy_to_json(record.policy)}, {"protected", record.is_protected}},
+      os::Durable::yes);
 }
 
 void Records::remove(const std::string& machine) const {

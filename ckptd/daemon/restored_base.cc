@@ -32,7 +32,7 @@ ckpt::Result<std::string> grant_base(const RunDir& run_dir, const std::string& m
                             {"number", source.id.number},
                             {"wall_clock_ns", source.wall_clock_ns},
                             {"instance", hex(source.instance)}},
-                           true));
+                           os::Durable::yes));
   return base;
 }
 
@@ -57,7 +57,7 @@ ckpt::Result<ckpt::CheckpointId> claim_base(const RunDir& run_dir, const ckpt::S
   if (!claimant.empty())
     return make_error(Code::refused, "another QEMU has come with it before, whose memory is not this one's");
   grant["claimed_by"] = hex(hello.instance);
-  CKPT_TRY(write_json_file(path, grant, true));
+  CKPT_TRY(write_json_file(path, grant, os::Durable::yes));
   return id;
 }
 

@@ -116,7 +116,7 @@ void Supervisor::watch(const ProcessId& process) {
 }
 
 void Supervisor::wait_for_a_death(int time_limit_ms) {
-  std::vector<Fd> processes;
+  std::vector<os::Fd> processes;
   std::vector<pollfd> entries;
   for (const auto& process : watched_) {
     processes.emplace_back(static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0)));

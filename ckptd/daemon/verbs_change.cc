@@ -7,10 +7,10 @@
 
 #include "common/point.h"
 #include "common/text.h"
-#include "common/write_file.h"
 #include "daemon/log.h"
 #include "daemon/restored_base.h"
 #include "daemon/verbs.h"
+#include "os/file.h"
 
 namespace ckptd {
 
@@ -146,7 +146,7 @@ ckpt::Status Verbs::write_device_state(const ckpt::CheckpointId& id, const std::
       return make_error(Code::limit, "the device state is larger than 64 MiB");
     std::vector<std::uint8_t> bytes(object.size_bytes);
     CKPT_TRY(reader->read(i, 0, bytes));
-    return write_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    return os::write_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   }
   return make_error(Code::corrupt, ckpt::to_string(id) + " holds no device state");
 }

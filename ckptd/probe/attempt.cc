@@ -56,7 +56,7 @@ Attempt::~Attempt() {
 }
 
 void Attempt::begin_connection(const addrinfo& address) {
-  fd_ = Fd(::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  fd_ = os::Fd(::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (fd_ && ::connect(fd_.get(), address.ai_addr, address.ai_addrlen) != 0 && errno != EINPROGRESS) {
     reason_ = std::strerror(errno);
     fd_.reset();
@@ -79,7 +79,7 @@ void Attempt::begin_command() {
     return;
   }
   ::setpgid(child_, child_);
-  fd_ = Fd(static_cast<int>(::syscall(SYS_pidfd_open, child_, 0)));
+  fd_ = os::Fd(static_cast<int>(::syscall(SYS_pidfd_open, child_, 0)));
 }
 
 Attempt::Outcome Attempt::fail(std::string reason) {

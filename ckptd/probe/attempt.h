@@ -10,8 +10,8 @@
 #include <memory>
 #include <string>
 
-#include "common/fd.h"
 #include "common/probe_target.h"
+#include "os/fd.h"
 
 namespace ckptd {
 
@@ -52,7 +52,7 @@ private:
 
   const ProbeTarget* target_;
   std::int64_t begun_us_;
-  Fd fd_;  // the connection, or a pidfd
+  os::Fd fd_;  // the connection, or a pidfd
   pid_t child_ = 0;
   bool sent_ = false;
   std::string answer_;

@@ -232,7 +232,8 @@ void Prober::save() {
   }
   (void)write_json_file(
       directory_ + "/probe.json",
-      {{"version", 1}, {"state", phase_}, {"ttr_ms", ttr_ms}, {"level_percent", level}, {"probes", probes}}, false);
+      {{"version", 1}, {"state", phase_}, {"ttr_ms", ttr_ms}, {"level_percent", level}, {"probes", probes}},
+      os::Durable::no);
 }
 
 }  // namespace ckptd

@@ -21,6 +21,8 @@ inline ByteView as_bytes(std::string_view text) {
   return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
+inline std::string_view as_text(ByteView bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
 template <typename T>
 T load_le(const std::uint8_t* from) {
   T value = 0;
@@ -34,7 +36,7 @@ void store_le(std::uint8_t* to, T value) {
 }
 
 class ByteReader {
- public:
+public:
   explicit ByteReader(ByteView bytes) : bytes_(bytes) {}
 
   bool ok() const { return ok_; }
@@ -80,7 +82,7 @@ class ByteReader {
     return {reinterpret_cast<const char*>(view.data()), view.size()};
   }
 
- private:
+private:
   template <typename T>
   T number() {
     ByteView view = bytes(sizeof(T));
@@ -94,7 +96,7 @@ class ByteReader {
 
 // Appends to a vector that the caller owns.
 class ByteWriter {
- public:
+public:
   explicit ByteWriter(Bytes& out) : out_(out) {}
 
   std::size_t offset() const { return out_.size(); }
@@ -116,7 +118,7 @@ class ByteWriter {
   void patch_u32(std::size_t at, std::uint32_t value) { store_le(out_.data() + at, value); }
   void patch_u64(std::size_t at, std::uint64_t value) { store_le(out_.data() + at, value); }
 
- private:
+private:
   template <typename T>
   void number(T value) {
     std::size_t at = out_.size();

@@ -24,6 +24,8 @@ LAYERS = {
     "store": {"base", "io", "format"},
     "stream": {"base", "format", "store"},
 }
+# What all programs may include besides the public headers; it includes those and itself alone.
+SHARED = "os"
 # Internal headers that programs may include, each for a reason that holds for all of them: bytes in wire order.
 PROGRAMS = ("ckptd", "restore-agent")
 ALLOWED_IN_PROGRAMS = {"base/bytes.h", "format/message_head.h", "format/utf8.h"}
@@ -109,14 +111,15 @@ def check_library_includes(files):
 def check_program_includes(files):
     for name, text in files.items():
         program = name.split("/")[0]
-        if program not in PROGRAMS:
+        if program not in (*PROGRAMS, SHARED):
             continue
         for number, kind, target in quoted_includes(text):
             public = os.path.isfile(os.path.join(ROOT, "libckpt/include", target))
-            own = any(os.path.isfile(os.path.join(ROOT, folder, target)) for folder in (program, os.path.dirname(name)))
+            own = target.startswith(SHARED + "/") or any(os.path.isfile(os.path.join(ROOT, folder, target)) for folder in (program, os.path.dirname(name)))
             internal = os.path.isfile(os.path.join(ROOT, "libckpt", target))
             foreign = kind == '"' and not internal
-            if not public and not own and (internal or foreign) and target not in ALLOWED_IN_PROGRAMS:
+            allowed = program in PROGRAMS and target in ALLOWED_IN_PROGRAMS
+            if not public and not own and (internal or foreign) and not allowed:
                 yield f"{name}:{number}: {target} is neither public nor the program's own"
 
 

@@ -57,7 +57,7 @@ public:
     ::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &length);
     port_ = std::to_string(ntohs(address.sin_port));
     thread_ = std::thread([this, answer] {
-      Fd client(::accept(listener_.get(), nullptr, nullptr));
+      os::Fd client(::accept(listener_.get(), nullptr, nullptr));
       char bytes[512];
       if (answer.empty() || answer[0] == 'H' || answer[0] == '>') {
         ssize_t got = ::recv(client.get(), bytes, sizeof(bytes), 0);
@@ -74,7 +74,7 @@ public:
   const std::string& heard() const { return heard_; }
 
 private:
-  Fd listener_;
+  os::Fd listener_;
   std::string port_, heard_;
   std::thread thread_;
 };

@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "common/qmp.h"
-#include "common/unix_socket.h"
+#include "os/unix_socket.h"
 #include "temp_dir.h"
 
 namespace ckptd {
@@ -23,7 +23,7 @@ constexpr int endless_ms = 3'600'000;  // no test lasts so long
 class Monitor {
 public:
   explicit Monitor(bool talks) : talks_(talks) {
-    auto listener = listen_unix(path());
+    auto listener = os::listen_unix(path());
     EXPECT_TRUE(listener.ok());
     listener_ = listener.take();
     thread_ = std::thread([this] { serve(); });
@@ -36,12 +36,13 @@ public:
 
 private:
   void serve() {
-    Fd client;
-    for (; !over_ && !client; ::usleep(1'000)) client = Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    os::Fd client;
+    for (; !over_ && !client; ::usleep(1'000))
+      client = os::Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!client) return;
     LineChannel channel(std::move(client), 65'536);
     (void)channel.write_line(R"({"QMP": {}})");
-    (void)channel.read_line(-1);
+    (void)channel.read_line();
     (void)channel.write_line(R"({"return": {}})");
     for (; !over_; ::usleep(20'000))
       if (talks_) (void)channel.write_line(R"({"event": "RTC_CHANGE"})");
@@ -49,7 +50,7 @@ private:
 
   const bool talks_;
   const ckpt::TempDir directory_;
-  Fd listener_;
+  os::Fd listener_;
   std::atomic<bool> over_{false};
   std::thread thread_;
 };
@@ -65,7 +66,7 @@ TEST(Qmp, EventsBuyACommandNoTime) {
 
 TEST(Qmp, IsLeftAtOnceWhenItsUserEnds) {
   Monitor monitor(false);
-  Fd stop(::eventfd(0, EFD_CLOEXEC));
+  os::Fd stop(::eventfd(0, EFD_CLOEXEC));
   auto qmp = Qmp::connect(monitor.path(), endless_ms, stop.get());
   ASSERT_TRUE(qmp.ok()) << qmp.error().message();
   std::thread ender([&] {
@@ -85,9 +86,9 @@ TEST(Qmp, ThatTakesNoConnectionIsNotWaitedFor) {
   auto first = Qmp::connect(monitor.path(), limit_ms);
   ASSERT_TRUE(first.ok());
   // As many as it lets wait, and those that it does not.
-  std::vector<Fd> waiting;
+  std::vector<os::Fd> waiting;
   for (int i = 0; i < 200; ++i) {
-    auto fd = connect_unix_at_once(monitor.path());
+    auto fd = os::connect_unix_at_once(monitor.path());
     if (!fd.ok()) return;
     waiting.push_back(fd.take());
   }

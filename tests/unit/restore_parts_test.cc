@@ -18,7 +18,8 @@
 #include "hints.h"
 #include "histogram.h"
 #include "options.h"
-#include "small_file.h"
+#include "os/file.h"
+#include "os/unix_socket.h"
 #include "temp_dir.h"
 #include "working_set.h"
 
@@ -81,12 +82,12 @@ TEST(Options, AreCheckedWithACure) {
 TEST(SmallFile, IsReplacedAndBounded) {
   ckpt::TempDir directory;
   std::string path = directory.path() + "/file";
-  EXPECT_EQ(read_small_file(path, 10).error().code, ckpt::Code::not_found);
-  ASSERT_TRUE(replace_small_file(path, ckpt::as_bytes("hello")).ok());
-  EXPECT_EQ(*read_small_file(path, 10), Bytes({'h', 'e', 'l', 'l', 'o'}));
-  EXPECT_EQ(read_small_file(path, 4).error().code, ckpt::Code::limit);
+  EXPECT_EQ(os::read_file(path, 10).error().code, ckpt::Code::not_found);
+  ASSERT_TRUE(os::replace_file(path, "hello").ok());
+  EXPECT_EQ(*os::read_file(path, 10), "hello");
+  EXPECT_EQ(os::read_file(path, 4).error().code, ckpt::Code::limit);
   ASSERT_EQ(mkfifo((directory.path() + "/fifo").c_str(), 0600), 0);
-  EXPECT_EQ(read_small_file(directory.path() + "/fifo", 10).error().code, ckpt::Code::invalid);
+  EXPECT_EQ(os::read_file(directory.path() + "/fifo", 10).error().code, ckpt::Code::invalid);
 }
 
 TEST(WorkingSet, CarriesOverWhatWasUsedBefore) {
@@ -131,7 +132,7 @@ protected:
   static constexpr std::uint64_t pages = 32;
 
   void SetUp() override {
-    Fd fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+    os::Fd fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
     uffdio_api api{.api = UFFD_API, .features = 0, .ioctls = 0};
     if (!fd || ioctl(fd.get(), UFFDIO_API, &api) != 0) GTEST_SKIP() << "userfaultfd is not allowed here";
     memory_ = static_cast<std::uint8_t*>(
@@ -216,7 +217,7 @@ Bytes head_of(std::uint16_t type, std::uint32_t length, std::uint32_t sequence) 
 ckpt::Error answer_to(const Bytes& bytes) {
   int ends[2];
   EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-  Fd ours(ends[0]), theirs(ends[1]);
+  os::Fd ours(ends[0]), theirs(ends[1]);
   EXPECT_EQ(send(theirs.get(), bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
   shutdown(theirs.get(), SHUT_WR);
   auto met = Connection::meet(std::move(ours), {});
@@ -254,11 +255,11 @@ TEST(Handover, MemoryNeedsAUserfaultfd) {
 TEST(Handover, OnlyASocketIsReplaced) {
   ckpt::TempDir directory;
   std::string path = directory.path() + "/a.sock";
-  ASSERT_TRUE(listen_at(path).ok());
-  ASSERT_TRUE(listen_at(path).ok());
+  ASSERT_TRUE(os::listen_unix(path, os::Listener::is_replaced).ok());
+  ASSERT_TRUE(os::listen_unix(path, os::Listener::is_replaced).ok());
   std::string file = directory.path() + "/file";
   std::ofstream(file) << "precious";
-  EXPECT_EQ(listen_at(file).error().code, ckpt::Code::exists);
+  EXPECT_EQ(os::listen_unix(file, os::Listener::is_replaced).error().code, ckpt::Code::exists);
   EXPECT_TRUE(std::ifstream(file).good());
 }
 

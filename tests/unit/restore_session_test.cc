@@ -20,6 +20,7 @@
 #include "away_env.h"
 #include "base/bytes.h"
 #include "ckpt/env.h"
+#include "os/unix_socket.h"
 #include "session.h"
 #include "temp_dir.h"
 
@@ -82,7 +83,7 @@ public:
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    socket_ = Fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    socket_ = os::Fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sequence_ = 0;
     ASSERT_EQ(connect(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
     Bytes hello;
@@ -172,7 +173,7 @@ private:
     ASSERT_EQ(sendmsg(socket_.get(), &message, 0), static_cast<ssize_t>(bytes.size()));
   }
 
-  Fd userfault_, socket_;
+  os::Fd userfault_, socket_;
   std::uint64_t* memory_ = nullptr;
   bool usable_ = false;
   std::uint32_t sequence_ = 0;
@@ -185,10 +186,11 @@ public:
       : options_(options), progress_(options_) {
     int ends[2];
     EXPECT_EQ(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
-    signal_ = Fd(ends[1]);
+    signal_ = os::Fd(ends[1]);
     session_ =
         std::make_unique<Session>(options_, progress_, Source::open(options_.store, options_.checkpoint, env).take(),
-                                  listen_at(options_.socket).take(), listen_at(options_.control).take(), Fd(ends[0]));
+                                  os::listen_unix(options_.socket, os::Listener::is_replaced).take(),
+                                  os::listen_unix(options_.control, os::Listener::is_replaced).take(), os::Fd(ends[0]));
     thread_ = std::thread([this] { code_ = session_->run(); });
   }
   ~RunningAgent() {
@@ -210,7 +212,7 @@ public:
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     options_.control.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    os::Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
     EXPECT_EQ(send(fd.get(), (line + "\n").data(), line.size() + 1, 0), static_cast<ssize_t>(line.size() + 1));
     std::string answer;
@@ -221,7 +223,7 @@ public:
 private:
   const Options options_;
   Progress progress_;
-  Fd signal_;
+  os::Fd signal_;
   std::unique_ptr<Session> session_;
   std::thread thread_;
   int code_ = -1;
@@ -327,7 +329,7 @@ TEST_F(SessionTest, AStoreThatLeavesUnderTheAgentIsWaitedFor) {
 }
 
 TEST_F(SessionTest, ADamagedFrameHoldsUpItsOwnPagesOnly) {
-  Fd segment(open((directory_ / "store/segments/0000000000000001.seg").c_str(), O_RDWR | O_CLOEXEC));
+  os::Fd segment(open((directory_ / "store/segments/0000000000000001.seg").c_str(), O_RDWR | O_CLOEXEC));
   off_t at = lseek(segment.get(), 0, SEEK_END) / 8;
   std::uint8_t good = 0;
   ASSERT_EQ(pread(segment.get(), &good, 1, at), 1);

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "common/unix_socket.h"
+#include "os/unix_socket.h"
 
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
-namespace ckptd {
+namespace os {
 
 using ckpt::Code;
 
@@ -19,7 +20,7 @@ ckpt::Result<sockaddr_un> address_of(const std::string& path) {
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path))
     return ckpt::make_error(Code::limit,
-                            "socket path " + path + " is longer than 107 bytes: choose a shorter --run-dir");
+                            path + " is longer than a socket's path may be, 107 bytes: choose a shorter directory");
   std::memcpy(address.sun_path, path.data(), path.size());
   return address;
 }
@@ -33,10 +34,11 @@ ckpt::Result<Fd> connect_to(const std::string& path, int flags) {
   return fd;
 }
 
-ckpt::Result<ucred> peer_of(int fd) {
+ckpt::Result<ucred> peer_of(const Fd& fd) {
   ucred peer{};
   socklen_t length = sizeof(peer);
-  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return ckpt::system_error(errno, "SO_PEERCRED");
+  if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
+    return ckpt::system_error(errno, "SO_PEERCRED");
   return peer;
 }
 
@@ -46,34 +48,38 @@ ckpt::Result<Fd> connect_unix(const std::string& path) { return connect_to(path,
 
 ckpt::Result<Fd> connect_unix_at_once(const std::string& path) { return connect_to(path, SOCK_NONBLOCK); }
 
-ckpt::Result<Fd> listen_unix(const std::string& path) {
+ckpt::Result<Fd> listen_unix(const std::string& path, Listener before) {
   CKPT_ASSIGN(auto address, address_of(path));
   struct stat existing;
   if (::lstat(path.c_str(), &existing) == 0) {
     if (!S_ISSOCK(existing.st_mode))
       return ckpt::make_error(Code::exists, path + " is there and is not a socket: move it away");
-    if (connect_unix(path).ok()) return ckpt::make_error(Code::busy, "another process already listens at " + path);
+    if (before == Listener::keeps && connect_unix(path).ok())
+      return ckpt::make_error(Code::busy, "another process already listens at " + path);
     ::unlink(path.c_str());
   }
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return ckpt::system_error(errno, "socket");
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
     return ckpt::system_error(errno, "bind " + path);
+  // Nobody can connect before listen().
   if (::chmod(path.c_str(), 0600) != 0 || ::listen(fd.get(), 64) != 0)
     return ckpt::system_error(errno, "listen at " + path);
   return fd;
 }
 
-pid_t peer_pid(int fd) {
+ckpt::Result<Fd> accept_unix(const Fd& listener) {
+  Fd fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd) return ckpt::Error{Code::unavailable, errno, "nobody connects"};
+  CKPT_ASSIGN(ucred peer, peer_of(fd));
+  if (peer.uid != 0 && peer.uid != ::geteuid())
+    return ckpt::make_error(Code::refused, "user " + std::to_string(peer.uid) + " may not connect: become root");
+  return fd;
+}
+
+pid_t peer_pid(const Fd& fd) {
   auto peer = peer_of(fd);
   return peer.ok() ? peer->pid : 0;
 }
 
-ckpt::Status check_peer(int fd) {
-  CKPT_ASSIGN(ucred peer, peer_of(fd));
-  if (peer.uid != 0 && peer.uid != ::geteuid())
-    return ckpt::make_error(Code::refused, "user " + std::to_string(peer.uid) + " may not control ckptd: become root");
-  return {};
-}
-
-}  // namespace ckptd
+}  // namespace os

@@ -5,7 +5,7 @@
 
 #include <utility>
 
-namespace agent {
+namespace os {
 
 // Owns a file descriptor.
 class Fd {
@@ -30,4 +30,4 @@ private:
   int fd_ = -1;
 };
 
-}  // namespace agent
+}  // namespace os
