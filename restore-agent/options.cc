@@ -24,7 +24,7 @@ Fills the memory of a machine that is being restored, as it is needed.
                          an agent started with the same path takes over
   --mode MODE            lazy: only what the guest touches; aggressive (default):
                          the rest as well, behind it; full: the rest at full speed
-  --bandwidth BYTES      of pages a second that are fetched ahead (suffix K, M, G);
+  --bandwidth BYTES      of pages a second that are fetched ahead;
                          0, the default: no limit. Faults are never held back
   --working-set FILE     pages that the machine touched first at its last restore:
                          fetched first, and recorded anew
@@ -80,11 +80,9 @@ Result<std::uint64_t> bytes_from(const std::string& text) {
   std::uint64_t value = 0;
   const char* end = text.data() + text.size();
   auto [rest, error] = std::from_chars(text.data(), end, value);
-  unsigned shift = 0;
-  if (error == std::errc() && end - rest == 1) shift = *rest == 'K' ? 10 : *rest == 'M' ? 20 : *rest == 'G' ? 30 : 0;
-  if (error != std::errc() || rest + (shift ? 1 : 0) != end || value > (UINT64_MAX >> shift))
-    return make_error(Code::invalid, "'" + text + "' is no number of bytes: try 100M");
-  return value << shift;
+  if (error != std::errc() || rest != end)
+    return make_error(Code::invalid, "'" + text + "' is no number of bytes: try 104857600");
+  return value;
 }
 
 const char* mode_name(Mode mode) {

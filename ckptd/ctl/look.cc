@@ -55,7 +55,7 @@ std::string service_text(const Json& restore) {
 
 std::string overview_text(const Json& answer) {
   std::vector<std::vector<std::string>> rows = {
-      {"MACHINE", "STATE", "EPOCH", "RPO", "INTERVAL", "PAUSE p50/p99 ms", "DIRTY MiB", "STORED MiB", "POINTS"}};
+      {"MACHINE", "STATE", "EPOCH", "RPO", "INTERVAL", "PAUSE p50/p99 ms", "DIRTY MiB", "STORED MiB", "CHECKPOINTS"}};
   std::string reasons;
   for (const Json& machine : array_of(answer, "machines")) {
     std::string state = text_of(machine, "state");

@@ -13,9 +13,13 @@ namespace ckptd {
 namespace {
 
 constexpr std::string_view suffix = ".json";
+constexpr std::uint64_t version = 1;
 
 ckpt::Result<Record> read_record(const std::string& path) {
   CKPT_ASSIGN(Json json, read_json_file(path));
+  // Those of 0.1.0 name no version.
+  if (number_of(json, "version", version) != version)
+    return ckpt::make_error(ckpt::Code::version, path + " is of a newer ckptd: take that one, or remove the file");
   Record record;
   if (auto config = json.find("config"); config != json.end() && config->is_object()) record.config = *config;
   CKPT_ASSIGN(record.policy, policy_from_json(json.value("policy", Json::object()), Policy{}));
@@ -45,10 +49,12 @@ ckpt::Result<std::map<std::string, Record>> Records::load(std::vector<std::strin
 }
 
 ckpt::Status Records::save(const std::string& machine, const Record& record) const {
-  return write_json_file(
-      directory_ + "/" + machine + std::string(suffix),
-      {{"config", record.config}, {"policy", policy_to_json(record.policy)}, {"protected", record.is_protected}},
-      os::Durable::yes);
+  return write_json_file(directory_ + "/" + machine + std::string(suffix),
+                         {{"version", version},
+                          {"config", record.config},
+                          {"policy", policy_to_json(record.policy)},
+                          {"protected", record.is_protected}},
+                         os::Durable::yes);
 }
 
 void Records::remove(const std::string& machine) const {

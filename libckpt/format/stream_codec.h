@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "ckpt/result.h"
 #include "ckpt/store.h"
+#include "ckpt/stream.h"
 #include "format/message_head.h"
 
 namespace ckpt::wire {
@@ -114,10 +115,8 @@ struct EpochEnd {
   std::uint64_t disk_bytes = 0;
 };
 
-enum class ClientState : std::uint32_t { copying = 1, capturing = 2, suspended = 3 };
-
 struct State {
-  ClientState state = ClientState::copying;
+  CaptureState state = CaptureState::copying;
   std::uint64_t remaining_bytes = 0;
   std::string reason;
 };
@@ -147,7 +146,7 @@ Result<Refuse> decode_refuse(ByteView payload);
 
 // Where the bytes of one direction of a connection go: numbers the messages and appends them to a buffer.
 class StreamWriter {
- public:
+public:
   explicit StreamWriter(Bytes& out) : out_(out) {}
 
   void hello(const Hello& hello);
@@ -163,7 +162,7 @@ class StreamWriter {
 
   std::uint32_t next_sequence() const { return sequence_; }
 
- private:
+private:
   std::size_t open(Type type, std::uint64_t epoch);
   void close(std::size_t start);
 

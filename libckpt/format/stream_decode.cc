@@ -239,7 +239,7 @@ Result<State> decode_state(ByteView payload) {
   ByteReader from(payload);
   State state;
   std::uint32_t number = from.u32();
-  state.state = static_cast<ClientState>(number);
+  state.state = static_cast<CaptureState>(number);
   std::uint32_t reserved = from.u32();
   state.remaining_bytes = from.u64();
   state.reason = from.string(max_reason_bytes);

@@ -48,7 +48,7 @@ EpochFigures describe(const wire::EpochEnd& end, const CheckpointInfo& info) {
 }
 
 class Receiver final : public StreamReceiver {
- public:
+public:
   Receiver(Store& store, Options options, Events events)
       : store_(store), options_(std::move(options)), events_(std::move(events)), writer_(output_) {}
   ~Receiver() override { abandon(); }
@@ -59,7 +59,7 @@ class Receiver final : public StreamReceiver {
   std::size_t missing_bytes() const override { return reader_.missing_bytes(); }
   std::uint64_t open_epoch() const override { return open_ ? open_->number() : 0; }
 
- private:
+private:
   Status on_message(const wire::Header& header, ByteView payload);
   Status on_hello(ByteView payload);
   Status on_epoch_begin(std::uint64_t number, ByteView payload);
@@ -82,7 +82,7 @@ class Receiver final : public StreamReceiver {
   std::optional<wire::Hello> hello_;
   CheckpointId parent_;  // of the connection's first epoch
   std::uint64_t next_epoch_ = 0;
-  std::optional<wire::ClientState> client_state_;
+  std::optional<CaptureState> client_state_;
   bool taking_ = false;  // from TAKE to DURABLE
 
   // Each builds upon the one before it, which must outlive its commit.
@@ -117,7 +117,7 @@ void Receiver::abandon() {
 }
 
 bool Receiver::take() {
-  if (error_ || !open_ || taking_ || client_state_ == wire::ClientState::suspended) return false;
+  if (error_ || !open_ || taking_ || client_state_ == CaptureState::suspended) return false;
   taking_ = true;
   writer_.take(open_->number());
   return true;
@@ -234,7 +234,7 @@ Status Receiver::on_state(std::uint64_t number, ByteView payload) {
   bool known = number == 0 || (open_ && open_->number() == number) || (closed_ && closed_->number() == number);
   if (!known) return broken("STATE names epoch " + std::to_string(number) + ", which is not under way");
   client_state_ = state.state;
-  if (events_.state) events_.state(static_cast<CaptureState>(state.state), state.remaining_bytes, state.reason);
+  if (events_.state) events_.state(state.state, state.remaining_bytes, state.reason);
   return {};
 }
 

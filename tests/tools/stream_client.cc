@@ -83,7 +83,7 @@ Status StreamClient::on_welcome(ByteView payload) {
   begin_epoch(welcome.next_epoch, full_ ? wire::EpochKind::full : wire::EpochKind::incremental);
   copying_ = true;
   copy_object_ = copy_unit_ = 0;
-  writer_->state(0, {wire::ClientState::copying, model_.object(MachineModel::ram).object().size_bytes, ""});
+  writer_->state(0, {CaptureState::copying, model_.object(MachineModel::ram).object().size_bytes, ""});
   return {};
 }
 
@@ -102,7 +102,7 @@ void StreamClient::begin_epoch(std::uint64_t number, wire::EpochKind kind) {
 void StreamClient::copy_step() {
   if (copy_object_ == MachineModel::count) {
     copying_ = false;
-    writer_->state(open_epoch_, {wire::ClientState::capturing, 0, ""});
+    writer_->state(open_epoch_, {CaptureState::capturing, 0, ""});
     if (take_waits_) close_epoch();
     return;
   }

@@ -61,17 +61,17 @@ int parse(std::vector<std::string> words, Options& options) {
 
 TEST(Options, AreCheckedWithACure) {
   Options options;
-  EXPECT_EQ(
-      parse({"--store", "/s", "--checkpoint", "vm@1@17", "--socket", "/x", "--status", "/st", "--bandwidth", "10M"},
-            options),
-      1);
+  EXPECT_EQ(parse({"--store", "/s", "--checkpoint", "vm@1@17", "--socket", "/x", "--status", "/st", "--bandwidth",
+                   "10485760"},
+                  options),
+            1);
   EXPECT_EQ(options.checkpoint.machine, "vm@1");
   EXPECT_EQ(options.checkpoint.number, 17u);
   EXPECT_EQ(options.bandwidth_bytes_s, 10u << 20);
   EXPECT_EQ(options.control, "/st.sock");
   for (const char* bad : {"vm", "vm@", "vm@0", "@3", "vm@3x", "vm@-1"})
     EXPECT_EQ(parse({"--store", "/s", "--checkpoint", bad, "--socket", "/x"}, options), 0) << bad;
-  for (const char* bad : {"", "M", "10X", "-1", "99999999999G"})
+  for (const char* bad : {"", "M", "10M", "-1", "0x10", "99999999999999999999"})
     EXPECT_EQ(parse({"--store", "/s", "--checkpoint", "a@1", "--socket", "/x", "--bandwidth", bad}, options), 0) << bad;
   Options empty;
   EXPECT_EQ(parse({"--store", "/s"}, empty), 0);

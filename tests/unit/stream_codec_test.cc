@@ -278,11 +278,11 @@ TEST(StreamEpochBegin, TheLargestTableFitsItsLimit) {
 
 TEST(StreamState, AReasonBecomesOneLine) {
   Bytes payload = payload_of(message_of([](wire::StreamWriter& to) {
-    to.state(0, {wire::ClientState::suspended, 1, "a\nb\x1b"});
+    to.state(0, {CaptureState::suspended, 1, "a\nb\x1b"});
   }));
   EXPECT_EQ(wire::decode_state(payload)->reason, "a b ");
   payload = payload_of(message_of([](wire::StreamWriter& to) {
-    to.state(0, {wire::ClientState::suspended, 1, std::string(1025, 'x')});
+    to.state(0, {CaptureState::suspended, 1, std::string(1025, 'x')});
   }));
   EXPECT_FALSE(wire::decode_state(payload).ok());
 }

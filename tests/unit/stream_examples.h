@@ -71,12 +71,12 @@ inline std::vector<Bytes> short_stream() {
   };
   Bytes page = pattern(4096, 1), sector = pattern(512, 2), device = pattern(1000, 3), other = pattern(8192, 4);
   to.hello(hello()), next();
-  to.state(0, {wire::ClientState::copying, 20 * 4096, ""}), next();
+  to.state(0, {CaptureState::copying, 20 * 4096, ""}), next();
   to.epoch_begin(1, epoch_begin(wire::EpochKind::full)), next();
   to.data(1, {ram_number, 4096, page}), next();
   to.data(1, {disk_number, 512, sector}), next();
   to.zero(1, {ram_number, 8192, 8192}), next();
-  to.state(1, {wire::ClientState::capturing, 0, ""}), next();
+  to.state(1, {CaptureState::capturing, 0, ""}), next();
   to.epoch_begin(2, epoch_begin(wire::EpochKind::incremental)), next();
   to.data(1, {device_number, 0, device}), next();
   to.data(2, {ram_number, 0, other}), next();
@@ -108,9 +108,7 @@ inline std::map<std::string, Bytes> files() {
   add("data", [&](auto& to) { to.data(9, {ram_number, 3 * 4096, page}); });
   add("zero", [](auto& to) { to.zero(9, {disk_number, 512, 1024}); });
   add("epoch_end", [](auto& to) { to.epoch_end(9, epoch_end(1, 1, 4096)); });
-  add("state", [](auto& to) {
-    to.state(9, {wire::ClientState::suspended, 12345, "block job on disk0; wait for its end"});
-  });
+  add("state", [](auto& to) { to.state(9, {CaptureState::suspended, 12345, "block job on disk0; wait for its end"}); });
   add("welcome", [](auto& to) { to.welcome({wire::stream_version, wire::WelcomeMode::continue_, 9, 8, 1000}); });
   add("take", [](auto& to) { to.take(9); });
   add("durable", [](auto& to) { to.durable(9); });

@@ -21,7 +21,7 @@ Bytes joined(const std::vector<Bytes>& messages) {
 
 // What the short stream's two epochs must have become.
 class ShortStreamTest : public StreamTest {
- protected:
+protected:
   void expect_checkpoints(const std::string& machine = "m") {
     ASSERT_EQ(numbers(machine), (std::vector<std::uint64_t>{1, 2}));
     Bytes first = content(1, "pc.ram", machine), second = content(2, "pc.ram", machine);
@@ -133,7 +133,7 @@ TEST_F(ShortStreamTest, AnyMessageRepeatedOrSwappedEndsTheConnection) {
 }
 
 class ReceiverTest : public StreamTest {
- protected:
+protected:
   RawConnection connection_{*store_, options()};
 };
 
@@ -153,10 +153,10 @@ TEST_F(ReceiverTest, TakesOneCheckpointAtATime) {
   ASSERT_TRUE(connection_.send().ok());
   EXPECT_FALSE(connection_.receiver().take()) << "no epoch is open";
   connection_.to.epoch_begin(1, examples::epoch_begin(EpochKind::full));
-  connection_.to.state(1, {wire::ClientState::suspended, 0, "a block job"});
+  connection_.to.state(1, {CaptureState::suspended, 0, "a block job"});
   ASSERT_TRUE(connection_.send().ok());
   EXPECT_FALSE(connection_.receiver().take()) << "suspended";
-  connection_.to.state(1, {wire::ClientState::capturing, 0, ""});
+  connection_.to.state(1, {CaptureState::capturing, 0, ""});
   ASSERT_TRUE(connection_.send().ok());
   EXPECT_TRUE(connection_.receiver().take());
   EXPECT_FALSE(connection_.receiver().take()) << "one is under way";

@@ -30,7 +30,8 @@ struct StreamHello {
   std::string base;  // what the machine says it was restored from; empty: it was booted
 };
 
-enum class CaptureState { copying = 1, capturing = 2, suspended = 3 };
+// The numbers are those of the stream's STATE messages.
+enum class CaptureState : std::uint32_t { copying = 1, capturing = 2, suspended = 3 };
 
 // Timings of one epoch as QEMU measured them, and what it carried.
 struct EpochFigures {
@@ -41,18 +42,18 @@ struct EpochFigures {
 };
 
 class StreamReceiver {
- public:
+public:
   struct Options {
     std::string machine;
     std::uint32_t interval_ms = 1000;
-    std::string config;  // JSON kept with every checkpoint: what is needed to build the same machine again
+    std::string config;       // JSON kept with every checkpoint: what is needed to build the same machine again
     bool start_anew = false;  // QEMU must send everything: what its checkpoints rest on cannot be read
   };
   // Called from within feed(), on the thread that called it.
   struct Events {
     std::function<Status(const StreamHello&)> hello;  // an error refuses the connection, its context becomes REFUSE
-    // After hello: the checkpoint that hello.base stands for. A claim is no proof: whoever began the restore says it here.
-    // Number 0, or no function: none, and everything is copied.
+    // After hello: the checkpoint that hello.base stands for. A claim is no proof: whoever began the restore says it
+    // here. Number 0, or no function: none, and everything is copied.
     std::function<CheckpointId(const StreamHello&)> base;
     std::function<void(const CheckpointInfo&, const EpochFigures&)> committed;
     std::function<void(CaptureState, std::uint64_t remaining_bytes, const std::string& reason)> state;
@@ -62,11 +63,12 @@ class StreamReceiver {
   virtual ~StreamReceiver() = default;
 
   // Takes bytes of the connection in the order read. On an error the connection must be closed after sending what
-  // output() holds (it may hold a REFUSE); nothing uncommitted is kept. no_space means: the epoch could not be stored, older
-  // checkpoints are whole; close, and let QEMU connect again later.
+  // output() holds (it may hold a REFUSE); nothing uncommitted is kept. no_space means: the epoch could not be stored,
+  // older checkpoints are whole; close, and let QEMU connect again later.
   virtual Status feed(std::span<const std::uint8_t> bytes) = 0;
 
-  // Asks QEMU to close the open epoch. False: not now (one is under way, capture is suspended, or the last is not durable).
+  // Asks QEMU to close the open epoch. False: not now (one is under way, capture is suspended, or the last is not
+  // durable).
   virtual bool take() = 0;
 
   // Bytes to send to QEMU, in order; the caller removes what it has sent.
