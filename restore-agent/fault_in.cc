@@ -155,7 +155,9 @@ FaultIn::Served FaultIn::serve(const Waiting& waiting) {
     return Served::yes;
   }
   bool zero = false;
+  progress_.begin_read();
   auto fill = region.unit_bytes() == page_size_bytes ? fill_page(waiting.id, zero) : fill_huge(waiting.id);
+  progress_.end_read();
   if (!fill.ok()) {
     progress_.store_errors.fetch_add(1, std::memory_order_relaxed);
     progress_.set_obstacle(Obstacle::store, fill.error().message());

@@ -10,6 +10,7 @@ namespace agent {
 namespace {
 
 constexpr std::size_t marks_limit = 32;
+constexpr std::uint64_t silence_limit_ms = 2000;
 
 const char* state_name(State state, Obstacle obstacle) {
   switch (state) {
@@ -75,13 +76,20 @@ double Progress::rate_mib_s() {
 std::string Progress::json() {
   std::lock_guard guard(lock_);
   std::uint64_t requested = faults.load();
+  Obstacle obstacle = obstacle_.load();
+  std::string reason = reason_;
+  std::uint64_t since_ms = reading_since_ms_.load(), now_ms = elapsed_ms();
+  if (obstacle == Obstacle::none && since_ms != 0 && now_ms > since_ms + silence_limit_ms) {
+    obstacle = Obstacle::store;
+    reason = "the store has not answered for " + std::to_string((now_ms - since_ms) / 1000) + " s";
+  }
   nlohmann::json out = {
       {"version", 1},
       {"pid", getpid()},
       {"checkpoint", checkpoint_},
       {"mode", mode_name(mode())},
-      {"state", state_name(state_.load(), obstacle_.load())},
-      {"reason", reason_},
+      {"state", state_name(state_.load(), obstacle)},
+      {"reason", reason},
       {"taken_over", taken_over_.load()},
       {"started_ns", started_ns_},
       {"elapsed_ms", elapsed_ms()},

@@ -37,6 +37,9 @@ public:
   void clear_obstacle() {
     if (obstacle_.load(std::memory_order_relaxed) != Obstacle::none) set_obstacle(Obstacle::none, "");
   }
+  // What somebody waits for is being read, or no longer.
+  void begin_read() { reading_since_ms_.store(elapsed_ms() + 1, std::memory_order_relaxed); }
+  void end_read() { reading_since_ms_.store(0, std::memory_order_relaxed); }
   void set_taken_over() { taken_over_ = true; }
 
   void set_mode(Mode mode) { mode_ = mode; }
@@ -74,7 +77,8 @@ private:
   std::atomic<State> state_{State::waiting_for_qemu};
   std::atomic<bool> taken_over_{false};
   std::atomic<Obstacle> obstacle_{Obstacle::none};
-  std::mutex lock_;  // protects what follows
+  std::atomic<std::uint64_t> reading_since_ms_{0};  // 0: nothing is being read
+  std::mutex lock_;                                 // protects what follows
   std::string reason_;
   std::map<std::string, std::uint64_t> marks_ms_;
   std::uint64_t rate_bytes_ = 0;

@@ -28,6 +28,7 @@ namespace {
 constexpr int report_ms = 500;
 constexpr std::uint64_t prepare_pages = 65536;
 constexpr auto save_interval = std::chrono::seconds(5);
+constexpr auto last_save_limit = std::chrono::seconds(2);
 
 std::string answer_of(const Status& status) {
   nlohmann::json out = {{"ok", status.ok()}};
@@ -53,11 +54,11 @@ Session::Session(const Options& options, Progress& progress, std::unique_ptr<Sou
       signals_(std::move(signals)),
       complete_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       working_set_(options.working_set),
-      prepare_thread_([this] { prepare(); }) {}
+      store_thread_([this] { tend_store(); }) {}
 
 Session::~Session() {
   stop_.request();
-  prepare_thread_.join();
+  store_thread_.join();
   if (machine_ && machine_->fault_thread.joinable()) machine_->fault_thread.join();
   if (machine_ && machine_->prefetch_thread.joinable()) machine_->prefetch_thread.join();
 }
@@ -71,6 +72,13 @@ void Session::prepare() {
     for (std::uint64_t page = 0; page < pages && !stop_.requested(); page += prepare_pages)
       (void)source_->prepare(i, page, std::min(page + prepare_pages, pages));
   }
+}
+
+void Session::tend_store() {
+  prepare();
+  while (stop_.sleep(save_interval)) (void)working_set_.save();
+  (void)working_set_.save();
+  store_tended_.release();
 }
 
 int Session::run() {
@@ -188,7 +196,8 @@ int Session::end(State state, int code) {
   progress_.set_state(state);
   progress_.clear_obstacle();
   progress_.mark("end");
-  (void)working_set_.save();
+  stop_.request();
+  (void)store_tended_.try_acquire_for(last_save_limit);
   report();
   return code;
 }
@@ -206,10 +215,6 @@ void Session::report() {
   // These files are worth nothing compared with the machine: a full disk must not end its restore.
   if (!options_.status.empty()) (void)os::replace_file(options_.status, status + "\n");
   control_.publish(status);
-  if (reported_at_ - saved_at_ >= save_interval) {
-    saved_at_ = reported_at_;
-    (void)working_set_.save();
-  }
 }
 
 std::string Session::answer(const std::string& line) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <semaphore>
 #include <thread>
 #include <vector>
 
@@ -49,6 +50,8 @@ private:
 
   // While nobody waits yet, so that no fault finds a segment that is to be opened first.
   void prepare();
+  // A thread: what may be held up by a store that does not answer, and must hold up nobody.
+  void tend_store();
   std::optional<int> wait_and_handle();
   std::optional<int> handle_signal();
   std::optional<int> handle_connection_event();
@@ -72,12 +75,13 @@ private:
   Hints hints_;
   Stop stop_;
   nlohmann::json last_service_;
-  std::thread prepare_thread_;
+  std::thread store_thread_;
+  std::binary_semaphore store_tended_{0};
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<Connection> connection_;
   bool complete_ = false;
   bool done_said_ = false;
-  std::chrono::steady_clock::time_point reported_at_, saved_at_;
+  std::chrono::steady_clock::time_point reported_at_;
 };
 
 }  // namespace agent

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // The system's files, which an admin can take away: then every read and every opening fails, as when a disk or the
-// network to it is lost, also of files that are open.
+// network to it is lost, also of files that are open; or does not come back, as on a network's file system.
 #pragma once
 
 #include <atomic>
@@ -14,6 +14,10 @@ namespace ckpt {
 class AwayEnv : public Env {
 public:
   void set_away(bool away) { away_ = away; }
+  void set_silent(bool silent) {
+    silent_ = silent;
+    silent_.notify_all();
+  }
   // Calls that have failed for it.
   std::uint64_t failed() const { return failed_; }
 
@@ -57,13 +61,14 @@ private:
   };
 
   Status reach() {
+    silent_.wait(true);
     if (!away_) return {};
     ++failed_;
     return system_error(EIO, "the store's disk is away");
   }
 
   Env& below_ = Env::system();
-  std::atomic<bool> away_{false};
+  std::atomic<bool> away_{false}, silent_{false};
   std::atomic<std::uint64_t> failed_{0};
 };
 

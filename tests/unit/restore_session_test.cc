@@ -9,10 +9,12 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
 #include <csignal>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
@@ -326,6 +328,40 @@ TEST_F(SessionTest, AStoreThatLeavesUnderTheAgentIsWaitedFor) {
     qemu.let_go();
     EXPECT_EQ(agent.wait_end(), exit_done);
   }
+}
+
+TEST_F(SessionTest, AStoreThatDoesNotAnswerIsSaidToBeWaitedFor) {
+  options_.mode = Mode::lazy;
+  ckpt::AwayEnv env;
+  RunningAgent agent(options_, env);
+  qemu_.hand_over(options_.socket, Phase::fresh);
+  env.set_silent(true);
+  touch(1);
+  auto status = nlohmann::json::parse(agent.ask("status"));
+  while (status["state"] != "waiting for store") status = nlohmann::json::parse(agent.ask("status"));
+  EXPECT_NE(status["reason"].get<std::string>().find("has not answered"), std::string::npos) << status;
+  env.set_silent(false);
+  EXPECT_EQ(wrong(), 0u);
+  agent.ask("mode aggressive");
+  EXPECT_EQ(qemu_.receive(), MessageType::done);
+  qemu_.let_go();
+  EXPECT_EQ(agent.wait_end(), exit_done);
+}
+
+TEST_F(SessionTest, AWorkingSetThatCannotBeWrittenNowHoldsUpNobody) {
+  // Whoever opens it to write waits for a reader, as for a server that is away.
+  std::string fifo = options_.working_set + ".new";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  RunningAgent agent(options_);
+  qemu_.hand_over(options_.socket, Phase::fresh);
+  touch(2);
+  EXPECT_EQ(qemu_.receive(), MessageType::done);
+  EXPECT_EQ(wrong(), 0u);
+  qemu_.let_go();
+  auto status = nlohmann::json::parse(std::ifstream(options_.status));
+  while (status["state"] != "done") status = nlohmann::json::parse(std::ifstream(options_.status));
+  os::Fd reader(open(fifo.c_str(), O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(agent.wait_end(), exit_done);
 }
 
 TEST_F(SessionTest, ADamagedFrameHoldsUpItsOwnPagesOnly) {
