@@ -145,9 +145,7 @@ Result<std::shared_ptr<SegmentFile>> SegmentStore::file(std::uint64_t segment) {
   {
     std::lock_guard lock(mutex_);
     auto at = entries_.find(segment);
-    if (at == entries_.end() && !options_.read_only) {
-      return make_error(Code::corrupt, "segments/" + segment_name(segment) + " is missing");
-    }
+    if (at == entries_.end() && !options_.read_only) return missing(segment);
     if (at != entries_.end()) {
       if (at->second.unsealed) return at->second.unsealed;
       if (auto loaded = at->second.loaded.lock()) {
@@ -159,18 +157,23 @@ Result<std::shared_ptr<SegmentFile>> SegmentStore::file(std::uint64_t segment) {
   return open_file(segment);
 }
 
+Error SegmentStore::missing(std::uint64_t id) const {
+  const char* cause = options_.read_only ? " is missing: was the checkpoint pinned before it was read?" : " is missing";
+  return make_error(Code::corrupt, segments_folder + segment_name(id) + cause);
+}
+
 // Outside the lock: two threads may both do it, and one of the results is kept.
 Result<std::shared_ptr<SegmentFile>> SegmentStore::open_file(std::uint64_t id) {
   auto opened = backend_.open(segments_folder + segment_name(id));
-  if (!opened && opened.error().code == Code::not_found) {
-    const char* cause = options_.read_only ? " is missing: was the checkpoint pinned before it was read?" : " is missing";
-    return make_error(Code::corrupt, "segments/" + segment_name(id) + cause);
-  }
+  if (!opened && opened.error().code == Code::not_found) return missing(id);
   if (!opened) return opened.error();
   CKPT_ASSIGN(auto file, SegmentFile::open(opened.take(), id, uuid_, next_serial_++, false));
   CKPT_ASSIGN(std::uint64_t bytes, file->blob().size());
   std::lock_guard lock(mutex_);
-  Entry& entry = entries_[id];
+  auto at = entries_.find(id);
+  // Deleted meanwhile. A new entry would bring its chunks back as duplicates to be found, in a file that is gone.
+  if (at == entries_.end() && !options_.read_only) return missing(id);
+  Entry& entry = at == entries_.end() ? entries_[id] : at->second;
   if (auto other = entry.loaded.lock()) return other;
   entry.bytes = bytes;
   if (!file->sealed() && !options_.read_only) entry.unsealed = file;

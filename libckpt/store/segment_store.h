@@ -111,6 +111,7 @@ class SegmentStore {
   static constexpr std::size_t max_loaded_files = 256;  // and so many are open, of however large a store
 
   Status recover(std::uint64_t id, Entry& entry);
+  Error missing(std::uint64_t id) const;
   Result<std::shared_ptr<SegmentFile>> open_file(std::uint64_t id);
   void remember_locked(const std::shared_ptr<SegmentFile>& file);
   Result<Chunk> chunk_of(const std::shared_ptr<const DecodedFrame>& frame, Location location) const;

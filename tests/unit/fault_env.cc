@@ -190,6 +190,12 @@ void FaultEnv::set_name(const std::string& path, std::shared_ptr<Inode> inode) {
 }
 
 Result<std::unique_ptr<File>> FaultEnv::open(const std::string& path, Mode mode) {
+  auto file = open_locked(path, mode);
+  if (file && on_open) on_open(path);
+  return file;
+}
+
+Result<std::unique_ptr<File>> FaultEnv::open_locked(const std::string& path, Mode mode) {
   std::lock_guard lock(mutex_);
   auto at = names_.find(path);
   bool creates = mode != Mode::read && at == names_.end();

@@ -43,6 +43,8 @@ class FaultEnv : public Env {
   }
   // Called by who syncs a file, when what became of it is decided and before it is told. Set while one thread is there.
   std::function<void(const Status&)> on_sync;
+  // Called when a file has been opened, by who opened it. It may call the store.
+  std::function<void(const std::string& path)> on_open;
   // From now on a file grows only while all together fit.
   void set_capacity(std::uint64_t bytes) { capacity_bytes_ = bytes; }
   int open_files() const { return open_files_; }
@@ -88,6 +90,7 @@ class FaultEnv : public Env {
   static std::string folder_of(const std::string& path) { return path.substr(0, path.find_last_of('/')); }
   void tear(Bytes& data, const Change& change);
   void set_name(const std::string& path, std::shared_ptr<Inode> inode);
+  Result<std::unique_ptr<File>> open_locked(const std::string& path, Mode mode);
   static void put_name(Names& names, const std::string& path, const std::shared_ptr<Inode>& inode);
   enum class Call { plain, grows, syncs };
   // With mutex_ held. An error: the call meets the fault.

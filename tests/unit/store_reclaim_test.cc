@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "format/node.h"
 #include "format/segment.h"
@@ -184,6 +185,28 @@ TEST_F(StoreReclaim, ChunksThatAnOpenEpochFoundAgainSurvive) {
   ASSERT_TRUE(made.ok());
   EXPECT_LT(made->stored_bytes, 4096u);  // they were found again
   for (std::uint64_t i = 0; i < 10; ++i) expect_page(*store, {"vm", 3}, i, 1000 + i * 20);
+}
+
+// What an epoch finds again is looked for in older segments, by reading them: one may be deleted in that very instant.
+TEST_F(StoreReclaim, ASegmentThatIsDeletedWhileItIsReadHasNoDuplicates) {
+  commit("vm", 1, {}, 0, 200, 1000);
+  commit("vm", 2, {}, 0, 1, 5000);
+  remove("vm", {1});
+  store.reset();
+  store = open();
+  std::vector<std::string> opened;
+  env.on_open = [&](const std::string& path) {
+    opened.push_back(path);
+    if (opened.size() != 2) return;  // the newest is alive
+    auto hook = std::exchange(env.on_open, nullptr);
+    EXPECT_GT(collect_all(), 500'000u);
+    EXPECT_EQ(env.file_size(path), 0u) << "it was not deleted";
+  };
+  commit("vm", 3, {}, 0, 200, 1000);
+  ASSERT_GE(opened.size(), 2u);
+  store.reset();
+  store = open();
+  for (std::uint64_t at = 0; at < 200; ++at) expect_page(*store, {"vm", 3}, at, 1000 + at);
 }
 
 TEST_F(StoreReclaim, TheParentOfAnOpenEpochMayBeRemoved) {
