@@ -125,6 +125,11 @@ Result<Node> StoredNodes::load_node(Location location) {
   return decode_node(chunk.bytes());
 }
 
+Result<Node> BaseNodes::load_node(Location location) {
+  auto node = stored_.load_node(location);
+  return node ? node : unreadable(node.error());
+}
+
 Result<Node> CachedNodes::load_node(Location location) {
   auto& slot = slots_[(location * 0x9E3779B97F4A7C15u) >> 52];
   static_assert(slot_count == 1u << (64 - 52));

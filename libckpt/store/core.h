@@ -104,7 +104,17 @@ class StoredNodes : public NodeSource {
   std::uint32_t domain_;
 };
 
-// The same, of which the last ones stay at hand: for who looks up page after page. Thread-safe.
+// The same for an epoch: see unreadable().
+class BaseNodes : public NodeSource {
+ public:
+  BaseNodes(StoreCore& core, std::uint32_t domain) : stored_(core, domain) {}
+  Result<Node> load_node(Location location) override;
+
+ private:
+  StoredNodes stored_;
+};
+
+// Nodes of which the last ones stay at hand: for who looks up page after page. Thread-safe.
 class CachedNodes : public NodeSource {
  public:
   CachedNodes(StoreCore& core, std::uint32_t domain) : stored_(core, domain), slots_(slot_count) {}

@@ -23,7 +23,7 @@ Result<CheckpointInfo> EpochState::commit_locked(const EpochInfo& info) {
   CKPT_TRY(settle_base());
   CKPT_TRY(cut_tails());
   CKPT_TRY(packer_.flush());
-  StoredNodes nodes(*core_, domain_);
+  BaseNodes nodes(*core_, domain_);
   for (std::size_t i = 0; i < objects_.size(); ++i) {
     EpochObject& entry = objects_[i];
     unsigned height = tree_height(pages_of(entry.object.size_bytes));

@@ -226,15 +226,16 @@ Status EpochState::page_now(std::size_t object, std::uint64_t page, std::span<st
       return make_error(Code::invalid, "the epoch before this one has been abandoned");
     }
     if (base_.closed->phase_ == Phase::open) return base_.closed->page_now(*entry.closed_object, page, out);
-    StoredNodes nodes(*core_, domain_);
+    BaseNodes nodes(*core_, domain_);
     CKPT_ASSIGN(location, find_page(nodes, base_.closed->objects_[*entry.closed_object].tree, page));
   } else if (!location) {
-    StoredNodes nodes(*core_, domain_);
+    BaseNodes nodes(*core_, domain_);
     CKPT_ASSIGN(location, find_page(nodes, entry.base, page));
   }
   if (*location == 0) return {};
-  CKPT_ASSIGN(Chunk chunk, core_->read_chunk(*location, domain_));
-  ByteView bytes = chunk.bytes();
+  auto chunk = core_->read_chunk(*location, domain_);
+  if (!chunk) return unreadable(chunk.error());
+  ByteView bytes = chunk->bytes();
   std::copy(bytes.begin(), bytes.end(), out.begin());
   return {};
 }

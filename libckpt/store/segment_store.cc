@@ -21,6 +21,11 @@ SegmentStore::SegmentStore(Backend& backend, const StoreUuid& uuid, const Option
       cache_(frame_cache_bytes),
       index_(options.read_only ? 0 : options.index_limit_bytes) {}
 
+Error unreadable(Error error) {
+  if (error.code == Code::io) error.code = Code::corrupt;
+  return error;
+}
+
 void SegmentStore::reserve_ids(std::uint64_t used) {
   std::lock_guard lock(mutex_);
   next_id_ = std::max(next_id_, used + 1);
@@ -38,15 +43,16 @@ Result<Chunk> SegmentStore::read_uncached(Location location) { return read_chunk
 
 Result<Chunk> SegmentStore::read_chunk(Location location, bool cached) {
   auto chunk = read_stored(location, cached);
-  if (!chunk && chunk.error().code == Code::corrupt) distrust(location);
+  if (!chunk) distrust(location);
   return chunk;
 }
 
-// Its other chunks may be good; storing them again costs space, taking a bad one for a duplicate costs a checkpoint.
+// Its other chunks may be good, and what the disk failed to read it may read later; storing them again costs space, taking
+// a bad one for a duplicate costs a checkpoint.
 void SegmentStore::distrust(Location location) {
+  std::uint64_t id = segment_of(location);
   std::lock_guard lock(mutex_);
-  auto at = entries_.find(segment_of(location));
-  if (at != entries_.end()) at->second.damaged = true;
+  if (entries_.contains(id) || writer_of_locked(id)) distrusted_.insert(id);
 }
 
 Result<FrameTable::Frame> SegmentStore::frame_of(Location location) {
@@ -123,7 +129,7 @@ Status SegmentStore::read_frame(Location location, Bytes& bytes, DecodedFrame& o
   if (done && out.find(ordinal_of(location)) == out.table.size()) {
     done = make_error(Code::corrupt, place_of(location) + ": is not in its frame");
   }
-  if (!done && done.error().code == Code::corrupt) distrust(location);
+  if (!done) distrust(location);
   return done;
 }
 
@@ -321,9 +327,10 @@ void SegmentStore::fail_locked(std::shared_ptr<SegmentWriter> writer, const Erro
 // --- deduplication
 
 bool SegmentStore::usable_locked(Location location) const {
+  if (distrusted_.contains(segment_of(location))) return false;
   if (writer_of_locked(segment_of(location))) return true;
   auto at = entries_.find(segment_of(location));
-  if (at == entries_.end() || !at->second.duplicates_allowed || at->second.damaged) return false;
+  if (at == entries_.end() || !at->second.duplicates_allowed) return false;
   const auto& kept = at->second.kept;
   return !kept || (ordinal_of(location) < kept->size() && (*kept)[ordinal_of(location)]);
 }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "store/chunk_index.h"
@@ -25,6 +26,10 @@ struct Chunk {
   ByteView bytes() const { return frame->chunk(index); }
   const ChunkHash& hash() const { return frame->table[index].hash; }
 };
+
+// For who needs stored bytes to go on: those that cannot be read are as good as damaged, whatever the cause. Code::io is
+// left to say that the store could not be written.
+Error unreadable(Error error);
 
 // All segments of a store: reading by location, appending, deduplication. Thread-safe.
 class SegmentStore {
@@ -53,7 +58,7 @@ class SegmentStore {
   Status read_frame(Location location, Bytes& bytes, DecodedFrame& out);
   // As it is on the disk now.
   Result<Chunk> read_uncached(Location location);
-  // After damage was found there: no chunk of its segment is taken for a duplicate any more.
+  // After something there could not be read: no chunk of its segment is taken for a duplicate any more.
   void distrust(Location location);
 
   // Appends the frames, one behind another in one segment. Returns the location of each one's first chunk; the others
@@ -94,7 +99,6 @@ class SegmentStore {
   struct Entry {
     std::uint64_t bytes = 0;
     bool duplicates_allowed = true;
-    bool damaged = false;                                // found by reading: nothing new may rest on it
     bool indexed = false;
     std::shared_ptr<SegmentFile> unsealed;               // the writer's: scanning again would be slow
     std::weak_ptr<SegmentFile> loaded;
@@ -138,6 +142,7 @@ class SegmentStore {
   mutable std::mutex mutex_;
   std::condition_variable sync_ended_;  // of a writer
   std::map<std::uint64_t, Entry> entries_;  // all but those being written
+  std::set<std::uint64_t> distrusted_;      // of all: nothing new may rest on them
   std::list<std::shared_ptr<SegmentFile>> loaded_;  // used last first
   std::shared_ptr<SegmentWriter> open_;
   std::vector<std::shared_ptr<SegmentWriter>> full_;  // being sealed

@@ -147,6 +147,7 @@ Status SegmentStore::remove(std::uint64_t segment) {
   {
     std::lock_guard lock(mutex_);
     entries_.erase(segment);
+    distrusted_.erase(segment);
     std::erase_if(loaded_, [segment](const auto& file) { return file->id() == segment; });
   }
   return backend_.remove(segments_folder + segment_name(segment));

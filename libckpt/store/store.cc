@@ -120,7 +120,9 @@ Result<EpochState::Base> StoreImpl::find_base(const EpochBase& base) const {
     found.parent = entry->commit;
     found.hold = CheckpointHold(core_, entry->commit);
   }
-  CKPT_ASSIGN(found.manifest, core_->read_manifest(*found.parent));
+  auto manifest = core_->read_manifest(*found.parent);
+  if (!manifest) return unreadable(manifest.error());
+  found.manifest = manifest.take();
   return found;
 }
 

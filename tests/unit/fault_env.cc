@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <set>
 
 namespace ckpt {
 
@@ -26,6 +25,8 @@ class FaultFile : public File {
     CKPT_TRY(env_.step(FaultEnv::Call::plain));
     if (offset >= inode_->data.size()) return std::size_t{0};
     std::size_t n = std::min<std::size_t>(out.size(), inode_->data.size() - offset);
+    auto bad = inode_->bad.lower_bound(offset);
+    if (bad != inode_->bad.end() && *bad < offset + n) return system_error(EIO, "a bad sector");
     std::copy_n(inode_->data.begin() + static_cast<std::ptrdiff_t>(offset), n, out.begin());
     return n;
   }
@@ -166,6 +167,17 @@ bool FaultEnv::flip_bit(const std::string& path, std::uint64_t bit) {
   at->second->data[bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
   at->second->durable = at->second->data;
   return true;
+}
+
+void FaultEnv::set_bad(const std::string& path, std::uint64_t offset, bool bad) {
+  std::lock_guard lock(mutex_);
+  auto& places = names_.at(path)->bad;
+  bad ? void(places.insert(offset)) : void(places.erase(offset));
+}
+
+std::vector<std::uint8_t> FaultEnv::content(const std::string& path) const {
+  std::lock_guard lock(mutex_);
+  return names_.at(path)->data;
 }
 
 std::uint64_t FaultEnv::file_size(const std::string& path) const {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <random>
+#include <set>
 
 #include "ckpt/env.h"
 
@@ -52,6 +53,9 @@ class FaultEnv : public Env {
   void power_cycle();
   // Flips one bit of a file, durably.
   bool flip_bit(const std::string& path, std::uint64_t bit);
+  // From now on, or no more, nothing can be read that this byte is in.
+  void set_bad(const std::string& path, std::uint64_t offset, bool bad = true);
+  std::vector<std::uint8_t> content(const std::string& path) const;
   std::uint64_t file_size(const std::string& path) const;
   std::uint64_t used_bytes() const;
 
@@ -79,6 +83,7 @@ class FaultEnv : public Env {
     Bytes data;
     Bytes durable;
     std::vector<Change> unsynced;
+    std::set<std::uint64_t> bad;  // bytes
   };
   struct NameChange {
     std::string path;

@@ -1,97 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <utility>
 
-#include "format/node.h"
-#include "format/segment.h"
-#include "unit/fault_env.h"
+#include "unit/store_fixture.h"
 #include "unit/store_model.h"
 
 namespace ckpt {
 namespace {
 
-constexpr std::uint64_t ram_bytes = 1 << 20;
-
-class StoreReclaim : public ::testing::Test {
- protected:
-  void SetUp() override {
-    ASSERT_TRUE(env.make_directory("/disk").ok());
-    store = open();
-    ASSERT_TRUE(store->add_machine("vm", {}).ok());
-    ASSERT_TRUE(store->add_machine("other", {}).ok());
-  }
-  std::unique_ptr<Store> open(bool read_only = false) {
-    StoreOptions options = model_options();
-    options.segment_size_bytes = 64 << 10;
-    options.read_only = read_only;
-    options.create = !read_only;
-    auto opened = Store::open(env, "/disk/store", options);
-    EXPECT_TRUE(opened.ok()) << opened.error().message();
-    return opened.take();
-  }
-  static std::vector<std::uint8_t> page(std::uint64_t id) {
-    std::vector<std::uint8_t> bytes(4096);
-    std::mt19937_64 engine(id);
-    for (auto& byte : bytes) byte = static_cast<std::uint8_t>(engine());
-    return bytes;
-  }
-  // Writes pages first, first+1, … with contents id, id+1, …
-  void commit(const std::string& machine, std::uint64_t number, CheckpointId parent, std::uint64_t first, int count,
-              std::uint64_t id) {
-    auto epoch = store->begin_epoch(machine, number, {.parent = parent}, {{ObjectClass::ram, "ram", ram_bytes, 4096, 0}});
-    ASSERT_TRUE(epoch.ok()) << epoch.error().message();
-    for (int i = 0; i < count; ++i) ASSERT_TRUE((*epoch)->write(0, (first + i) * 4096, page(id + i)).ok());
-    auto made = (*epoch)->commit({});
-    ASSERT_TRUE(made.ok()) << made.error().message();
-  }
-  void remove(const std::string& machine, std::vector<std::uint64_t> numbers) {
-    ASSERT_TRUE(store->remove(machine, numbers).ok());
-  }
-  std::uint64_t collect_all() {
-    std::uint64_t total = 0;
-    for (;;) {
-      auto freed = store->collect();
-      EXPECT_TRUE(freed.ok()) << (freed.ok() ? "" : freed.error().message());
-      if (!freed || *freed == 0) return total;
-      total += *freed;
-    }
-  }
-  void expect_page(Store& from, CheckpointId id, std::uint64_t at, std::uint64_t content) {
-    auto reader = from.open_checkpoint(id);
-    ASSERT_TRUE(reader.ok()) << reader.error().message();
-    expect_page(**reader, at, content);
-  }
-  void expect_page(CheckpointReader& reader, std::uint64_t at, std::uint64_t content) {
-    std::vector<std::uint8_t> bytes(4096);
-    Status status = reader.read(0, at * 4096, bytes);
-    ASSERT_TRUE(status.ok()) << status.error().message();
-    EXPECT_EQ(bytes, page(content));
-  }
-
-  // A bit in the nodes that were stored last, by file and bit.
-  std::pair<std::string, std::uint64_t> bit_of_newest_node() {
-    std::pair<std::string, std::uint64_t> found;
-    auto names = env.list("/disk/store/segments").take();
-    for (const std::string& name : names) {
-      std::string path = "/disk/store/segments/" + name;
-      Bytes bytes(env.file_size(path));
-      EXPECT_TRUE(env.open(path, Env::Mode::read).take()->read_at(0, bytes).ok());
-      std::uint64_t segment = std::stoull(name, nullptr, 16);
-      for (std::size_t at = segment_header_bytes; at < bytes.size();) {
-        auto head = decode_frame_head(ByteView(bytes).subspan(at), frame_seed(segment, at));
-        if (!head) break;
-        if (head->table[0].length == node_bytes) found = {path, (at + head->payload_offset() + 1) * 8};
-        at += head->total_bytes();
-      }
-    }
-    return found;
-  }
-
-  FaultEnv env{1};
-  std::unique_ptr<Store> store;
-};
+class StoreReclaim : public StoreFixture {};
 
 TEST_F(StoreReclaim, SpaceComesBackAndWhatIsKeptStays) {
   commit("vm", 1, {}, 0, 200, 1000);
@@ -177,7 +95,7 @@ TEST_F(StoreReclaim, AReaderOpensWhatItReadsAndNotTheWholeStore) {
 TEST_F(StoreReclaim, ChunksThatAnOpenEpochFoundAgainSurvive) {
   commit("vm", 1, {}, 0, 200, 1000);
   commit("vm", 2, {}, 0, 1, 5000);
-  auto epoch = store->begin_epoch("vm", 3, {}, {{ObjectClass::ram, "ram", ram_bytes, 4096, 0}}).take();
+  auto epoch = store->begin_epoch("vm", 3, {}, objects()).take();
   for (std::uint64_t i = 0; i < 10; ++i) ASSERT_TRUE(epoch->write(0, i * 4096, page(1000 + i * 20)).ok());
   remove("vm", {1});
   EXPECT_GT(collect_all(), 0u);
@@ -211,7 +129,7 @@ TEST_F(StoreReclaim, ASegmentThatIsDeletedWhileItIsReadHasNoDuplicates) {
 
 TEST_F(StoreReclaim, TheParentOfAnOpenEpochMayBeRemoved) {
   commit("vm", 1, {}, 0, 200, 1000);
-  auto epoch = store->begin_epoch("vm", 2, {.parent = {"vm", 1}}, {{ObjectClass::ram, "ram", ram_bytes, 4096, 0}}).take();
+  auto epoch = store->begin_epoch("vm", 2, {.parent = {"vm", 1}}, objects()).take();
   remove("vm", {1});
   collect_all();
   ASSERT_TRUE(epoch->write(0, 100, page(1)).ok());
@@ -222,7 +140,7 @@ TEST_F(StoreReclaim, TheParentOfAnOpenEpochMayBeRemoved) {
 
 TEST_F(StoreReclaim, AbandonedEpochsGiveTheirSpaceBack) {
   commit("vm", 1, {}, 0, 1, 1000);
-  auto epoch = store->begin_epoch("vm", 2, {}, {{ObjectClass::ram, "ram", ram_bytes, 4096, 0}}).take();
+  auto epoch = store->begin_epoch("vm", 2, {}, objects()).take();
   for (std::uint64_t i = 0; i < 200; ++i) ASSERT_TRUE(epoch->write(0, i * 4096, page(7000 + i)).ok());
   EXPECT_EQ(collect_all(), 0u);
   epoch.reset();
@@ -234,7 +152,8 @@ TEST_F(StoreReclaim, ADamagedNodeKeepsWhatItMayReferToAndNothingElse) {
   commit("vm", 2, {}, 0, 210, 1000);  // finds most of it again
   remove("vm", {1});
   store.reset();
-  auto [path, bit] = bit_of_newest_node();
+  auto [path, offset] = newest(Kind::node);
+  std::uint64_t bit = offset * 8;
   store = open();
   for (std::uint64_t number = 1; number <= 20; ++number) commit("other", number, {}, 0, 100, number * 10'000);
   std::vector<std::uint64_t> most;

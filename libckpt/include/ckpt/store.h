@@ -187,13 +187,14 @@ class EpochWriter {
 
   // Bytes of objects[object] (the vector given to begin_epoch). Any alignment; a part of a page is completed from what
   // the page was before. Later calls win. The range lies within the object's size_bytes; device state and config grow
-  // with what is written to them, to at most 1 GiB. Errors: invalid (object, range), corrupt (of a page to complete),
-  // no_space, io.
+  // with what is written to them, to at most 1 GiB. Errors: invalid (object, range), corrupt (what it builds upon cannot
+  // be read, not even for a failing disk: an epoch without a base can go on), no_space, io (the store cannot be written).
   virtual Status write(std::size_t object, std::uint64_t offset, std::span<const std::uint8_t> data) = 0;
   virtual Status zero(std::size_t object, std::uint64_t offset, std::uint64_t length) = 0;
 
-  // Makes it a checkpoint: durable before success is returned. After an error nothing of it will be seen on reopening,
-  // except when code is io and the record may have reached the disk: then the store refuses further writes until reopened.
+  // Makes it a checkpoint: durable before success is returned. Errors as of write(). After one nothing of it will be seen on
+  // reopening, except when code is io and the record may have reached the disk: then the store refuses further writes until
+  // reopened.
   virtual Result<CheckpointInfo> commit(const EpochInfo& info) = 0;
 };
 
@@ -228,7 +229,7 @@ class Store {
   // Opens a new epoch. `number` must be larger than any the machine has used; it is used by the commit. An epoch
   // without a base reads the heads of all segments first, so that it stores nothing twice. Errors: not_found (machine,
   // parent), invalid (number, base, an object), limit (more than 4,096 objects), refused (the store is read-only),
-  // corrupt or io (the parent cannot be read, or the store could not be written earlier).
+  // corrupt (the parent cannot be read, for whatever reason), io (the store could not be written earlier).
   virtual Result<std::unique_ptr<EpochWriter>> begin_epoch(const std::string& machine, std::uint64_t number,
                                                            const EpochBase& base, const std::vector<Object>& objects) = 0;
 
