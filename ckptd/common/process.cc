@@ -29,18 +29,22 @@ struct Stat {
   std::uint64_t start_time = 0;
 };
 
-Stat read_stat(pid_t pid) {
-  auto text = os::read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
-  if (!text.ok()) return {};
+ckpt::Result<Stat> read_stat(pid_t pid) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/stat";
+  CKPT_ASSIGN(std::string text, os::read_file(path, 4096));
   // The command's name may hold anything; fields are counted from its closing parenthesis.
-  const char* at = std::strrchr(text->c_str(), ')');
+  const char* at = std::strrchr(text.c_str(), ')');
   Stat stat;
   unsigned long long start = 0;
-  if (at && std::sscanf(at + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-                        &stat.state, &start) == 2)
-    stat.start_time = start;
+  if (!at || std::sscanf(at + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                         &stat.state, &start) != 2)
+    return make_error(Code::corrupt, path);
+  stat.start_time = start;
   return stat;
 }
+
+// ESRCH: it ended while it was read.
+bool is_gone(const ckpt::Error& error) { return error.code == Code::not_found || error.sys_errno == ESRCH; }
 
 std::vector<char*> pointers(const std::vector<std::string>& argv) {
   std::vector<char*> list;
@@ -79,16 +83,20 @@ std::vector<char*> pointers(const std::vector<std::string>& argv) {
 
 }  // namespace
 
-ProcessId process_id(pid_t pid) { return {pid, read_stat(pid).start_time}; }
+ProcessId process_id(pid_t pid) {
+  auto stat = read_stat(pid);
+  return {pid, stat.ok() ? stat->start_time : 0};
+}
 
 bool alive(const ProcessId& process) {
-  if (process.pid <= 0) return false;
-  Stat stat = read_stat(process.pid);
-  return stat.start_time != 0 && stat.start_time == process.start_time && stat.state != 'Z' && stat.state != 'X';
+  if (!process.known()) return false;
+  auto stat = read_stat(process.pid);
+  if (!stat.ok()) return !is_gone(stat.error()) && (::kill(process.pid, 0) == 0 || errno != ESRCH);
+  return stat->start_time == process.start_time && stat->state != 'Z' && stat->state != 'X';
 }
 
 void terminate(const ProcessId& process, int signal) {
-  if (alive(process)) ::kill(process.pid, signal);
+  if (process.identified() && process_id(process.pid) == process) ::kill(process.pid, signal);
 }
 
 ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, const SpawnOptions& options) {
@@ -178,13 +186,14 @@ ckpt::Status write_pid_file(const std::string& path, const ProcessId& process) {
   return os::write_file(path, std::to_string(process.pid) + " " + std::to_string(process.start_time) + "\n");
 }
 
-ProcessId read_pid_file(const std::string& path) {
+ckpt::Result<ProcessId> read_pid_file(const std::string& path) {
   auto text = os::read_file(path, 64);
-  if (!text.ok()) return {};
+  if (!text.ok() && text.error().code == Code::not_found) return ProcessId{};
+  if (!text.ok()) return text.error();
   int pid = 0;
   unsigned long long start = 0;
-  if (std::sscanf(text->c_str(), "%d %llu", &pid, &start) != 2 || pid <= 1) return {};
-  return {pid, start};
+  if (std::sscanf(text->c_str(), "%d %llu", &pid, &start) != 2 || pid <= 1) return ProcessId{};
+  return ProcessId{pid, start};
 }
 
 Json to_json(const ProcessId& process) { return {{"pid", process.pid}, {"start_time", process.start_time}}; }

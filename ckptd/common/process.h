@@ -22,12 +22,14 @@ struct ProcessId {
   std::uint64_t start_time = 0;  // as /proc/PID/stat has it
 
   bool known() const { return pid > 0; }
+  bool identified() const { return pid > 0 && start_time != 0; }
   bool operator==(const ProcessId&) const = default;
 };
 
-ProcessId process_id(pid_t pid);       // start_time 0 when there is none
-bool alive(const ProcessId& process);  // zombies are dead
-void terminate(const ProcessId& process, int signal);
+ProcessId process_id(pid_t pid);  // not identified: there is none, or it cannot be looked at
+// Zombies are dead. What cannot be looked at (no descriptor, no memory) is alive as long as its number is in use.
+bool alive(const ProcessId& process);
+void terminate(const ProcessId& process, int signal);  // no process but this one
 
 struct SpawnOptions {
   std::string directory;    // to run in; empty: this one
@@ -46,7 +48,7 @@ ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, std::
 inline constexpr std::int64_t no_time_limit = std::numeric_limits<std::int64_t>::max() / 2;
 
 ckpt::Status write_pid_file(const std::string& path, const ProcessId& process);
-ProcessId read_pid_file(const std::string& path);  // unknown when there is none
+ckpt::Result<ProcessId> read_pid_file(const std::string& path);  // unknown when there is none
 
 Json to_json(const ProcessId& process);
 ProcessId process_from_json(const Json& json);

@@ -181,7 +181,7 @@ ckpt::Result<ckpt::CheckpointInfo> Daemon::resolve(const std::string& machine, c
 
 ckpt::Status Daemon::check_not_running(const std::string& name) const {
   auto running = machine(name);
-  ProcessId process = read_pid_file(run_dir().pid_file(name));
+  CKPT_ASSIGN(ProcessId process, read_pid_file(run_dir().pid_file(name)));
   // A QEMU that has just been killed is about to be noticed by its machine's thread.
   for (int i = 0; i < 100 && running && running->status().connected && process.known() && !alive(process); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(20));

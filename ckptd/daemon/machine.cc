@@ -176,7 +176,8 @@ void Machine::remember_process(const Connection& connection) {
   ProcessId peer = process_id(os::peer_pid(connection.fd));
   const std::string path = run_dir_.pid_file(name_);
   // In another PID namespace it has no number here. What is there is not written again: RUN_DIR may be full.
-  if (!alive(peer) || read_pid_file(path) == peer) return;
+  if (!peer.identified()) return;
+  if (auto written = read_pid_file(path); written.ok() && *written == peer) return;
   if (auto written = write_pid_file(path, peer); !written.ok()) log_line(name_ + ": " + written.error().message());
 }
 

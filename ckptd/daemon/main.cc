@@ -3,6 +3,7 @@
 // ckptd: keeps checkpoints of this host's machines in a store.
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -69,6 +70,14 @@ ckpt::Result<bool> serve(Daemon::Options options) {
     daemon->stop_machines();
   }
   return restart;
+}
+
+// The usual soft limit is for programs that use select(); segments, connections and processes add up.
+void allow_all_descriptors() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
 }
 
 int fail(const ckpt::Error& error) {
@@ -138,6 +147,7 @@ int run(int argc, char** argv) {
   options.stall_limit_ms = static_cast<std::int64_t>(*stall_limit_ms);
 
   ::umask(0077);
+  allow_all_descriptors();
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t set = Signals::wanted();
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);

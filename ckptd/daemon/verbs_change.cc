@@ -178,6 +178,9 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply& reply)
   CKPT_ASSIGN(std::string as, string_field(request, "as", info.id.machine));
   CKPT_ASSIGN(std::string mode, string_field(request, "mode", "aggressive"));
   CKPT_TRY(check_machine_name(as));
+  // Its death ends what it has begun.
+  if (!reply.peer.identified())
+    return make_error(Code::unavailable, "ckptd cannot see in /proc who asks for a restore: ask from its PID namespace");
   CKPT_ASSIGN(RestoreState state, supervisor_.reserve(as, info.id, mode, reply.peer));
   auto prepared = prepare_restore(info, state);
   if (prepared.ok()) {

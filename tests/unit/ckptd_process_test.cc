@@ -3,6 +3,9 @@
 // Starting processes that outlive their starter.
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -34,6 +37,21 @@ std::string first_line(const std::string& path) {
   return line;
 }
 
+// While it lives this process can open no file.
+class NoDescriptors {
+public:
+  NoDescriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    rlimit none = before_;
+    none.rlim_cur = 0;
+    ::setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~NoDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+private:
+  rlimit before_{};
+};
+
 class Process : public ::testing::Test {
 protected:
   std::string path() const { return directory_ / "output"; }
@@ -58,6 +76,33 @@ TEST_F(Process, ThatCannotBeStartedIsAnErrorWithItsCause) {
   auto started = spawn_detached({"/nowhere/program"}, {});
   ASSERT_FALSE(started.ok());
   EXPECT_EQ(started.error().sys_errno, ENOENT);
+}
+
+// A restored guest would be given up, and its checkpoint with it.
+TEST_F(Process, IsNotDeadBecauseItCannotBeLookedAt) {
+  const ProcessId self = process_id(::getpid());
+  pid_t child = ::fork();
+  if (child == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  const ProcessId other = process_id(child);
+  ASSERT_TRUE(alive(self) && alive(other));
+  {
+    NoDescriptors none;
+    EXPECT_TRUE(alive(self));
+    EXPECT_TRUE(alive(other));
+    EXPECT_FALSE(process_id(child).identified());
+    // It may be a later one with its number.
+    terminate(other, SIGKILL);
+    EXPECT_FALSE(read_pid_file(path()).ok()) << "a pid file that cannot be read is not one that is not there";
+  }
+  EXPECT_TRUE(alive(other));
+  terminate(other, SIGKILL);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  EXPECT_FALSE(alive(other));
+  NoDescriptors none;
+  EXPECT_FALSE(alive(other));
 }
 
 }  // namespace
