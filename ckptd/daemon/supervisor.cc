@@ -136,7 +136,7 @@ std::vector<std::string> Supervisor::names() {
 void Supervisor::step(const std::string& name) {
   std::lock_guard lock(mutex_);
   auto it = restores_.find(name);
-  if (it == restores_.end()) return;
+  if (it == restores_.end() || it->second.preparing) return;
   Known& known = it->second;
   const RestoreState& state = known.state;
   if (tend(known.state)) known.saved = false;

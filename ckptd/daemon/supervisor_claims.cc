@@ -77,7 +77,7 @@ ckpt::Status Supervisor::check_free_locked(const std::string& name, const std::s
   auto it = restores_.find(name);
   if (it == restores_.end()) return {};
   Known& known = it->second;
-  if (under_way(known.state)) {
+  if (under_way(known.state) && !known.preparing) {
     // It may be over, and step() has not seen it yet.
     if (known.state.phase == "starting" ? tend_start(known.state) : !alive(known.state.qemu) && tend(known.state))
       (void)save(known);
@@ -129,11 +129,16 @@ ckpt::Result<RestoreState> Supervisor::reserve(const std::string& name, const ck
   state.token = hex(secret);
   state.starter = starter;
   state.begun_ns = wall_clock_ns();
-  Known known{state};
+  Known known{.state = state, .preparing = true};
   CKPT_TRY(make_directories(directory_of(state)));
   CKPT_TRY(save(known));
   restores_[name] = std::move(known);
   return state;
+}
+
+void Supervisor::prepared(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  if (auto known = restores_.find(name); known != restores_.end()) known->second.preparing = false;
 }
 
 ckpt::Result<Supervisor::Known*> Supervisor::owned(const std::string& name, const std::string& token) {

@@ -183,6 +183,7 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply& reply)
     return make_error(Code::unavailable, "ckptd cannot see in /proc who asks for a restore: ask from its PID namespace");
   CKPT_ASSIGN(RestoreState state, supervisor_.reserve(as, info.id, mode, reply.peer));
   auto prepared = prepare_restore(info, state);
+  supervisor_.prepared(as);
   if (prepared.ok()) {
     log_line(as + ": restore from " + ckpt::to_string(info.id) + " begins");
     return prepared;

@@ -20,6 +20,16 @@ from generator import Generator, ask  # noqa: E402
 
 SLEEP = ["/usr/bin/sleep", "3600"]
 ROUNDS = 30
+LIB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib")
+# A starter: it begins a restore, says its token, and lives on.
+BEGIN = """import sys, time
+sys.path.insert(0, sys.argv[1])
+from generator import ask
+class Site: run_dir = sys.argv[2]
+answer = ask(Site, verb='restore_begin', machine='a', point='2', **{'as': 'b'})
+print(answer['token'] if answer['ok'] else answer, flush=True)
+time.sleep(3600)
+"""
 
 
 def identity(pid):
@@ -75,12 +85,7 @@ class Starter:
 
     def __init__(self, site, qmp_status=None):
         self.site, self.processes, self.server = site, [], None
-        code = ("import sys, time; sys.path.insert(0, sys.argv[1]); from generator import ask\n"
-                "class Site: run_dir = sys.argv[2]\n"
-                "answer = ask(Site, verb='restore_begin', machine='a', point='2', **{'as': 'b'})\n"
-                "print(answer['token'] if answer['ok'] else answer, flush=True)\ntime.sleep(3600)\n")
-        lib = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib")
-        self.process = subprocess.Popen([sys.executable, "-c", code, lib, site.run_dir], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([sys.executable, "-c", BEGIN, LIB, site.run_dir], stdout=subprocess.PIPE, text=True)
         self.token = self.process.stdout.readline().strip()
         assert len(self.token) == 32, self.token
         self.qemu, self.agent = (self.start() for _ in range(2))
@@ -156,6 +161,29 @@ def starter_dies(site):
             assert pins(site) == set()
         finally:
             starter.end()
+
+
+def starter_dies_early(site):
+    """While ckptd still prepares its restore, here because the device state goes where nobody reads: the name is not free before that is
+    over, and then nothing stays."""
+    folder = site.run_dir + "/restore/b"
+    os.makedirs(folder, exist_ok=True)
+    path = folder + "/device-state"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_PATH)
+    starter = subprocess.Popen([sys.executable, "-c", BEGIN, LIB, site.run_dir], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: pins(site) == {(2, "restore:b")}, 30, "the restore to be prepared")
+    finally:
+        starter.kill()
+        starter.wait()
+    answer = begin(site, 3)
+    assert not answer["ok"] and "under way" in answer["error"]["message"], answer
+    with open(f"/proc/self/fd/{reader}", "rb") as device_state:
+        assert device_state.read(), "the device state was not written"
+    os.close(reader)
+    phase_of(site, ("failed",))
+    assert pins(site) == set() and not os.path.exists(path) and not os.path.exists(folder + "/base.json")
 
 
 def ckptd_dies(site):
@@ -304,7 +332,7 @@ with Site(interval="50ms") as shared:
     try:
         status, text = Generator(shared, ["a"], "--epochs", "4", "--ram", "2", "--disk", "0").end()
         assert status == 0, text
-        for case in (one_wins, starter_dies, ckptd_dies, guest_runs, host_restarts, original_lives):
+        for case in (one_wins, starter_dies, starter_dies_early, ckptd_dies, guest_runs, host_restarts, original_lives):
             case(shared)
     except BaseException:
         print(shared.log_text())
