@@ -32,8 +32,9 @@ class Reclaimer {
 
   // A node or manifest whose entries are unknown, and whose checkpoint met it first.
   struct Unread {
-    CheckpointKey checkpoint;
-    std::string reason;
+    CommitRecord commit;
+    unsigned level = 0;  // 0: the manifest
+    Error error;
   };
 
   void bring_up_to_date();
@@ -43,7 +44,10 @@ class Reclaimer {
   void drop_checkpoint(const CommitRecord& commit);
   void add(Location location, unsigned level, StoredNodes& nodes, const CommitRecord& commit);
   void drop(Location location, unsigned level, StoredNodes& nodes);
-  void note_unread(Location location, const CommitRecord& commit, const Error& error);
+  void add_entries(Location location, unsigned level, StoredNodes& nodes, const CommitRecord& commit);
+  void add_objects(const CommitRecord& commit);
+  void read_again();
+  void note_unread(Location location, Unread unread);
   bool forget_unread(Location location);
   bool live(Location location) const { return location < unread_end_ || counts_.live(location); }
   bool any_live(std::uint64_t segment) const {
@@ -63,6 +67,7 @@ class Reclaimer {
   ReferenceCounts counts_;
   mutable std::mutex unread_mutex_;  // guards unread_ for uncounted()
   std::map<Location, Unread> unread_;
+  Location read_again_ = 0;  // the last that was
   Location unread_end_ = 0;  // the last of them: what it refers to was there before it, so lies below
   std::map<std::uint64_t, Usage> usage_;
   std::set<std::uint64_t> damaged_;  // could not be rewritten; verify says why

@@ -22,7 +22,12 @@ Result<std::uint64_t> Reclaimer::collect() {
   }
   bring_up_to_date();
   measure();
-  CKPT_ASSIGN(std::uint64_t freed, reclaim(choose(max_deletions_per_step)));
+  std::uint64_t freed = 0;
+  // What cannot be rewritten gives nothing back, and says nothing of the others.
+  for (std::size_t damaged = damaged_.size() + 1; freed == 0 && damaged != damaged_.size();) {
+    damaged = damaged_.size();
+    CKPT_ASSIGN(freed, reclaim(choose(max_deletions_per_step)));
+  }
   CKPT_ASSIGN(std::uint64_t shortened, shorten_journal());
   if (freed != 0) core_.keep_reserve();
   return freed + shortened;

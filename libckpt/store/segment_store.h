@@ -89,7 +89,7 @@ class SegmentStore {
   void allow_duplicates(std::uint64_t segment, bool allowed);
   Result<std::shared_ptr<SegmentFile>> file(std::uint64_t segment);
   Status remove(std::uint64_t segment);
-  // Rewrites it with those chunks only. Returns the bytes it has now.
+  // Rewrites it with those chunks only. Returns the bytes it has now. corrupt: it cannot be read, and stays as it is.
   Result<std::uint64_t> rewrite(std::uint64_t segment, const std::function<bool(std::uint32_t ordinal)>& keep,
                                 int compression_level);
   // Seals the open segment, at the end.

@@ -155,7 +155,9 @@ Status SegmentStore::remove(std::uint64_t segment) {
 
 Result<std::uint64_t> SegmentStore::rewrite(std::uint64_t segment, const std::function<bool(std::uint32_t)>& keep,
                                             int compression_level) {
-  CKPT_ASSIGN(auto old, file(segment));
+  auto opened = file(segment);
+  if (!opened) return unreadable(opened.error());
+  auto old = opened.take();
   std::string name = segments_folder + segment_name(segment);
   SegmentHeader header{segment, uuid_, old->generation() + 1};
   CKPT_ASSIGN(auto writer, SegmentWriter::create(backend_, name + ".new", header, next_serial_++));
@@ -167,7 +169,10 @@ Result<std::uint64_t> SegmentStore::rewrite(std::uint64_t segment, const std::fu
       const auto& ordinals = old->table().ordinals();
       bool any = std::any_of(ordinals.begin() + frame.first, ordinals.begin() + frame.first + frame.count, keep);
       if (!any) continue;
-      CKPT_TRY(old->read_frame(frame, bytes, decoded));
+      if (Status read = old->read_frame(frame, bytes, decoded); !read) {
+        distrust(make_location(segment, ordinals[frame.first]));
+        return unreadable(read.error());
+      }
       std::optional<FrameDraft> draft = trimmed(decoded, keep, compressor);
       CKPT_ASSIGN([[maybe_unused]] std::size_t added, writer->append(*draft, true));
     }

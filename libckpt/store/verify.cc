@@ -60,8 +60,7 @@ Status Verifier::check_checkpoint(const CommitRecord& commit) {
   std::uint64_t chunks = (commit.manifest_length + max_chunk_bytes - 1) / max_chunk_bytes;
   bool whole = true;
   for (std::uint64_t i = 0; i < chunks; ++i) {
-    CKPT_ASSIGN(bool good, check_chunk(commit.manifest + i, domain));
-    whole = whole && good;
+    whole = check_chunk(commit.manifest + i, domain) && whole;
   }
   if (!whole) return {};
   auto manifest = core_.read_manifest(commit);
@@ -78,8 +77,7 @@ Status Verifier::check_tree(Location location, unsigned level, std::uint32_t dom
   if (location == 0 || seen_.contains(location, level)) return {};
   if (cancelled_) return make_error(Code::cancelled, "verification was cancelled");
   std::size_t bad_before = bad_.size();
-  CKPT_ASSIGN(bool good, check_chunk(location, domain));
-  if (good && level > 0) {
+  if (check_chunk(location, domain) && level > 0) {
     StoredNodes nodes(core_, domain);
     auto node = nodes.load_node(location);
     if (!node) add(place_of(location), node.error());
@@ -89,11 +87,10 @@ Status Verifier::check_tree(Location location, unsigned level, std::uint32_t dom
   return {};
 }
 
-// False: damaged, and noted. Errors that are not damage end the verification.
-Result<bool> Verifier::check_chunk(Location location, std::uint32_t domain) {
+// False: damaged, or the disk cannot read it, which is as bad for who needs it; noted.
+bool Verifier::check_chunk(Location location, std::uint32_t domain) {
   auto chunk = read_fresh(location);
   if (chunk && core_.keys.matches(chunk->bytes(), chunk->hash(), domain)) return true;
-  if (!chunk && chunk.error().code != Code::corrupt && chunk.error().code != Code::version) return chunk.error();
   if (chunk) core_.segments.distrust(location);
   add(place_of(location), chunk ? make_error(Code::corrupt, "content does not match its hash") : chunk.error());
   return false;
@@ -115,7 +112,7 @@ Result<Chunk> Verifier::read_fresh(Location location) {
 
 bool Verifier::tell() { return progress_ == nullptr || progress_(context_, {done_bytes_, total_bytes_}); }
 
-void Verifier::add(const std::string& place, const Error& error) { bad_.emplace(place, error.context); }
+void Verifier::add(const std::string& place, const Error& error) { bad_.emplace(place, error.message()); }
 
 Status Verifier::report(const CommitRecord& commit) {
   CheckpointId id;

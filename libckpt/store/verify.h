@@ -46,7 +46,7 @@ private:
   std::uint64_t new_bytes(SeenChunks& frames, Location location);
   Status check_checkpoint(const CommitRecord& commit);
   Status check_tree(Location location, unsigned level, std::uint32_t domain);
-  Result<bool> check_chunk(Location location, std::uint32_t domain);
+  bool check_chunk(Location location, std::uint32_t domain);
   Result<Chunk> read_fresh(Location location);
   bool tell();
   void add(const std::string& place, const Error& error);

@@ -76,9 +76,9 @@ class StoreFixture : public ::testing::Test {
     std::string path;
     std::uint64_t offset = 0;
   };
-  // A byte in the frame of this kind that was stored last.
-  Place newest(Kind kind) {
-    Place found;
+  // A byte in each frame of this kind, in the order stored.
+  std::vector<Place> places(Kind kind) {
+    std::vector<Place> found;
     auto names = env.list("/disk/store/segments").take();
     for (const std::string& name : names) {
       std::string path = "/disk/store/segments/" + name;
@@ -89,13 +89,14 @@ class StoreFixture : public ::testing::Test {
         if (!head) break;
         std::uint32_t length = head->table[0].length;
         Kind its = length == page_size_bytes ? Kind::page : length == node_bytes ? Kind::node : Kind::manifest;
-        if (its == kind) found = {path, at + head->payload_offset() + 1};
+        if (its == kind) found.push_back({path, at + head->payload_offset() + 1});
         at += head->total_bytes();
       }
     }
-    EXPECT_NE(found.path, "");
+    EXPECT_FALSE(found.empty());
     return found;
   }
+  Place newest(Kind kind) { return places(kind).back(); }
 
   FaultEnv env{1};
   std::unique_ptr<Store> store;

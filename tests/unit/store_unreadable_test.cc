@@ -48,5 +48,68 @@ TEST_F(StoreUnreadable, NothingNewRestsOnWhatWasNotReadJustNow) {
   for (std::uint64_t at = 0; at < 3; ++at) expect_page(*store, {"vm", 2}, at, 1000 + at);
 }
 
+TEST_F(StoreUnreadable, ASegmentThatCannotBeRewrittenStopsNoOther) {
+  commit("vm", 1, {}, 0, 200, 1000);
+  Place place = places(Kind::page).front();
+  commit("vm", 2, {"vm", 1}, 4, 196, 5000);
+  // Of the old pages, four stay alive in each segment.
+  commit("vm", 3, {"vm", 2}, 4, 4, 5000);
+  for (std::uint64_t number = 4, at = 16; at < 200; ++number, at += 16) {
+    commit("vm", number, {"vm", number - 1}, at, 4, 1000 + at);
+  }
+  std::uint64_t newest = store->checkpoints("vm")->back().id.number;
+  std::vector<std::uint64_t> rest;
+  for (std::uint64_t number = 1; number < newest; ++number) rest.push_back(number);
+  remove("vm", rest);
+  store.reset();
+  env.set_bad(place.path, place.offset);
+  store = open();
+  EXPECT_GT(collect_all(), 400'000u);
+  EXPECT_GT(env.file_size(place.path), 0u);
+  expect_page(*store, {"vm", newest}, 16, 1016);
+  expect_page(*store, {"vm", newest}, 199, 5195);
+  env.set_bad(place.path, place.offset, false);
+  expect_page(*store, {"vm", newest}, 0, 1000);
+}
+
+TEST_F(StoreUnreadable, VerificationNamesItAndGoesOn) {
+  commit("vm", 1, {}, 0, 3, 1000);
+  for (Kind kind : {Kind::page, Kind::manifest}) env.set_bad(newest(kind).path, newest(kind).offset);
+  commit("other", 1, {}, 0, 3, 2000);
+  env.set_bad(newest(Kind::node).path, newest(Kind::node).offset);
+  store.reset();
+  store = open();
+  auto damages = store->verify({}, nullptr, nullptr);
+  ASSERT_TRUE(damages.ok()) << damages.error().message();
+  ASSERT_EQ(damages->size(), 2u);  // a page is not looked for without its manifest
+  EXPECT_EQ((*damages)[0].checkpoints, (std::vector<CheckpointId>{{"vm", 1}}));
+  EXPECT_EQ((*damages)[1].checkpoints, (std::vector<CheckpointId>{{"other", 1}}));
+  for (const Damage& damage : *damages) EXPECT_NE(damage.reason.find("a bad sector"), std::string::npos) << damage.reason;
+}
+
+TEST_F(StoreUnreadable, WhatCanBeReadAgainIsCountedAgain) {
+  for (Kind kind : {Kind::node, Kind::manifest}) {
+    SCOPED_TRACE(static_cast<int>(kind));
+    std::uint64_t first = 1 + 3 * static_cast<std::uint64_t>(kind);
+    commit("other", first, {}, 0, 200, 10'000 * first);
+    commit("vm", first, {}, 0, 20, 1000 * first);
+    Place place = newest(kind);
+    store.reset();
+    env.set_bad(place.path, place.offset);
+    store = open();
+    remove("other", {first});
+    EXPECT_LT(collect_all(), 100'000u);  // all of it is older than what was not read
+    ASSERT_EQ(store->stats().uncounted.size(), 1u);
+    EXPECT_EQ(store->stats().uncounted[0].checkpoints, (std::vector<CheckpointId>{{"vm", first}}));
+    env.set_bad(place.path, place.offset, false);
+    EXPECT_GT(collect_all(), 500'000u);
+    EXPECT_TRUE(store->stats().uncounted.empty());
+    for (std::uint64_t at = 0; at < 20; ++at) expect_page(*store, {"vm", first}, at, 1000 * first + at);
+    remove("vm", {first});
+    collect_all();
+    EXPECT_LT(store->stats().stored_bytes, 100'000u);  // what was counted later is given back as ever
+  }
+}
+
 }  // namespace
 }  // namespace ckpt

@@ -106,7 +106,8 @@ struct StoreStats {
   std::uint64_t checkpoints = 0;
   std::uint64_t free_bytes = 0;     // of the file system
   bool damaged = false;             // the journal is damaged: opened read-only, writing says where
-  // What collect() could not read, with one checkpoint that reaches it: everything older is kept until that is removed.
+  // What collect() could not read, with one checkpoint that reaches it: everything older is kept until that is removed, or
+  // can be read.
   std::vector<Damage> uncounted;
 };
 
@@ -254,7 +255,7 @@ class Store {
   // call goes on.
   virtual Result<std::uint64_t> collect() = 0;
 
-  // Re-reads and re-hashes what the given checkpoints (empty: all) reach. `progress` may return false to cancel.
+  // Re-reads and re-hashes what the given checkpoints (empty: all) reach; what cannot be read is damage too. `progress` may return false to cancel.
   virtual Result<std::vector<Damage>> verify(std::span<const CheckpointId> ids,
                                              bool (*progress)(void* context, const VerifyProgress&), void* context) = 0;
 
