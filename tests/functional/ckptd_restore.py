@@ -79,12 +79,14 @@ def lazy_with_kills(site, guest, nonce, counter):
 def refusals(site, guest):
     refused(site, 7, "restore", "vm")  # it runs
     point = f"vm@{site.checkpoints('vm')[2]['number']}"
-    cmd = [word if word != "q35" else "pc" for word in guest.command_line()]
     options = ("--disk-dir", site.directory, "--as", "odd")
-    for change in (lambda c: c, lambda c: [w.replace("vd0", "other") for w in guest_line(guest)],
-                   lambda c: ["512" if w == "256" else w for w in guest_line(guest)]):
-        text = refused_any(site, point, options, change(cmd))
-        print("refused:", text[:200])
+    line = guest.command_line()
+    for code, words, cmd in (
+            (10, "with the devices it was taken with", [w if w != "q35" else "pc" for w in line]),
+            (11, "a disk 'vd0' that the command line lacks", [w.replace("vd0", "other") for w in line]),
+            (10, "with the memory it was taken with", ["512" if w == "256" else w for w in line])):
+        text = refused_line(site, point, options, cmd, code)
+        assert words in text, text
     assert not [c for c in site.checkpoints("vm") if c["pins"]], "a refused restore left its pin"
     site.ctl("forget", "odd")
 
@@ -107,18 +109,14 @@ def without_server(site):
     site.ctl("forget", "serverless")
 
 
-def guest_line(guest):
-    return guest.command_line()
-
-
-def refused_any(site, point, options, command):
+def refused_line(site, point, options, command, code):
     # Nothing of the running guest's: sockets and ports of its own.
     words = [w.replace("qmp.sock", "odd-qmp.sock").replace("line.sock", "odd-line.sock") for w in command]
     words = [w.split(",hostfwd")[0] if ",hostfwd" in w else w for w in words]
     try:
         site.ctl_text("restore", point, *options, "--", *words)
     except CtlError as error:
-        assert error.code in (10, 11), error
+        assert error.code == code, error
         return error.text
     raise AssertionError("a checkpoint of another machine was restored")
 

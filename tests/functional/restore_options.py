@@ -21,6 +21,13 @@ from guest import Guest, Qmp, qemu_dir  # noqa: E402
 GUID = "324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"
 
 
+def tell_agent(path, line):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        connection.sendall(line.encode() + b"\n")
+        return json.loads(connection.makefile().readline())
+
+
 class StandInGuestAgent(threading.Thread):
     """Answers at the guest agent's socket as qemu-ga does: at first with what an earlier client had asked for."""
 
@@ -87,6 +94,8 @@ class Options:
     def lose(self, name="vm"):
         self.guest.kill()
         wait_until(lambda: not self.site.machine(name)["connected"], 30, "ckptd to notice")
+        wait_until(lambda: all(r["phase"] in ("ended", "failed") for r in self.site.ctl("restores", name)["restores"]), 30,
+                   "the restore to be over")
 
     def refused(self, code, *arguments):
         try:
@@ -153,8 +162,10 @@ class Options:
         assert 0 < agent["pages_prefetched"] * 4096 <= allowed, agent
         assert agent["state"] == "restoring", agent
         assert self.guest.cmd("verify", timeout_s=120).startswith("ok")
-        with open(f"{self.site.run_dir}/restore/vm/state.json", encoding="utf-8") as file:
-            assert json.load(file)["bandwidth_bytes_s"] == 1 << 20
+        # The disks come when all memory is there.
+        assert tell_agent(f"{self.site.run_dir}/restore/vm/agent.json.sock", "bandwidth 0")["ok"]
+        jobs = wait_until(lambda: self.guest.qmp("query-block-jobs"), 60, "the disks to be fetched")
+        assert sum(job["speed"] for job in jobs) == 1 << 20, jobs
 
     def foreground(self):
         """Stays as long as QEMU does, and passes its output on."""

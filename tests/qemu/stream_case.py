@@ -26,12 +26,14 @@ class Case:
     """`guest` and `peer`; more arguments go to Guest, those of `peer_with` to Peer. `arguments`
     takes the guest and QEMU's arguments and returns others."""
 
-    def __init__(self, extra=(), stream="", peer_with=None, capture=True, ready=True, arguments=None,
-                 **how):
+    def __init__(self, extra=(), stream="", peer_with=None, listening=True, capture=True, ready=True,
+                 arguments=None, **how):
         self.directory = tempfile.mkdtemp(prefix="ckpt-stream-")
         self.socket = self.directory + "/stream.sock"
         self.stream = f"checkpoint-stream,id=ck0,path={self.socket}{stream}"
         self.peer = Peer(self.socket, **(peer_with or {}))
+        if not listening:
+            self.peer.close()
         self.guest = Guest(how.pop("guest", "linux-small"), **how)
         self.images = {}
         if arguments:
@@ -111,7 +113,9 @@ class Case:
                     pages = differing_pages(content, live)
                     raise AssertionError(f"disk {name}: sizes {len(content)} {len(live)}, "
                                          f"{len(pages)} pages differ, first {pages[:8]}")
-        assert not [name for name in ram if name == "pc.ram"], ram.keys()
+        assert not ram, f"not in the stream: {sorted(ram)}"
+        left = set(self.disk_images()) - {name for kind, name in replica if kind == "disk"} - set(ignore)
+        assert not left, f"not in the stream: {sorted(left)}"
 
     def check_guest(self):
         answer = self.guest.cmd("verify", timeout_s=60)

@@ -132,7 +132,7 @@ class Peer:
             except (ConnectionError, OSError) as error:
                 if self.verbose:
                     print("peer: connection ended:", error)
-            except (ProtocolError, struct.error) as error:
+            except Exception as error:  # pylint: disable=broad-except  # a thread's own; whoever waits is told
                 self.error = error
                 print("peer: PROTOCOL ERROR:", error)
             with self.lock:
