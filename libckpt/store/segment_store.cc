@@ -164,8 +164,12 @@ Result<std::shared_ptr<SegmentFile>> SegmentStore::file(std::uint64_t segment) {
 }
 
 Error SegmentStore::missing(std::uint64_t id) const {
-  const char* cause = options_.read_only ? " is missing: was the checkpoint pinned before it was read?" : " is missing";
-  return make_error(Code::corrupt, segments_folder + segment_name(id) + cause);
+  std::string name = segments_folder + segment_name(id);
+  if (!options_.read_only) return make_error(Code::corrupt, name + " is missing");
+  // A file system that is not mounted now, or a directory that was moved, comes back; a segment does not.
+  if (auto there = backend_.list(segments_folder); !there)
+    return make_error(Code::unavailable, name + " cannot be looked for, the store is away: " + there.error().message());
+  return make_error(Code::corrupt, name + " is missing: was the checkpoint pinned before it was read?");
 }
 
 // Outside the lock: two threads may both do it, and one of the results is kept.

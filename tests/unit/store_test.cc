@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <random>
 
 #include "ckpt/env.h"
@@ -331,6 +332,32 @@ TEST_F(StoreTest, AReaderSeesWhatIsAddedAfterRefresh) {
   ASSERT_OK((*checkpoint)->read(0, 0, back));
   EXPECT_EQ(back, data);
   EXPECT_EQ(reader->add_machine("other", {}).error().code, Code::refused);
+}
+
+TEST_F(StoreTest, AReaderTellsAStoreThatIsAwayFromASegmentThatIsGone) {
+  Buffer first = random_bytes(4096, 1), page(4096);
+  auto epoch = begin(1, 0);
+  ASSERT_OK(epoch->write(0, 0, first));
+  ASSERT_OK(epoch->commit({}));
+  epoch.reset();
+  open();  // each opening begins a segment
+  epoch = begin(2, 1);
+  ASSERT_OK(epoch->write(0, 9 * 4096, random_bytes(4096, 2)));
+  ASSERT_OK(epoch->commit({}));
+  epoch.reset();
+  for (std::string away : {dir / "store", dir / "store/segments"}) {
+    open(true);
+    auto reader = store->open_checkpoint({"vm", 2}).take();
+    std::filesystem::rename(away, dir / "away");
+    EXPECT_EQ(reader->read(0, 0, page).error().code, Code::unavailable);
+    std::filesystem::rename(dir / "away", away);
+    ASSERT_OK(reader->read(0, 0, page));
+    EXPECT_EQ(page, first);
+  }
+  open(true);
+  auto reader = store->open_checkpoint({"vm", 2}).take();
+  std::filesystem::remove(dir / "store/segments/0000000000000001.seg");
+  EXPECT_EQ(reader->read(0, 0, page).error().code, Code::corrupt);
 }
 
 TEST_F(StoreTest, AbandonedEpochsLeaveNothing) {
