@@ -83,9 +83,9 @@ Status StoreCore::append_record(const JournalRecord& record) {
   Status status = journal.append(record);
   bool gives_back = std::holds_alternative<RemoveRecord>(record) || std::holds_alternative<ForgetRecord>(record) ||
                     std::holds_alternative<DroppedRecord>(record);
-  if (status || status.error().code != Code::no_space || !gives_back || !reserve_) return status;
-  Status given_up = backend->remove(reserve_name);
-  if (!given_up && given_up.error().code != Code::not_found) return given_up;
+  if (status || status.error().code != Code::no_space || !gives_back) return status;
+  // Also one that is smaller: what there is may do.
+  if (!backend->remove(reserve_name)) return status;
   reserve_ = false;
   return journal.append(record);
 }
@@ -94,14 +94,13 @@ void StoreCore::keep_reserve() {
   std::lock_guard commit(commit_mutex);
   if (reserve_ || options.read_only) return;
   auto blob = backend->open_for_append(reserve_name);
-  bool there = blob.ok();
-  if (!there) blob = backend->create(reserve_name);
   auto size = blob ? (*blob)->size() : Result<std::uint64_t>(blob.error());
+  if (!size) return;
   // Not zeroes: a file system may keep those without space.
-  bool whole = size.ok() && (*size >= reserve_bytes ||
-                             (*blob)->append_synced(Bytes(reserve_bytes - static_cast<std::size_t>(*size), 0xA5)).ok());
-  reserve_ = there || whole;  // one that an older version made is better than none
-  if (!reserve_) (void)backend->remove(reserve_name);
+  reserve_ = *size >= reserve_bytes ||
+             (*blob)->append_synced(Bytes(reserve_bytes - static_cast<std::size_t>(*size), 0xA5)).ok();
+  // Back to what it was before: one that an older version made is better than none.
+  if (!reserve_) (void)(*blob)->cut(*size);
 }
 
 void StoreCore::add_epoch(const std::shared_ptr<EpochState>& epoch) {

@@ -37,7 +37,8 @@ class StoreCore {
   // With commit_mutex held: the record becomes durable, then known.
   Status write_record(JournalRecord record);
   Status check_writable() const;
-  // Space kept back, so that removing can still be written down on a full disk. Best effort.
+  // Space kept back, so that removing can still be written down on a full disk. Best effort: call it again when there may
+  // be room.
   void keep_reserve();
 
   void add_epoch(const std::shared_ptr<EpochState>& epoch);
@@ -61,7 +62,7 @@ class StoreCore {
  private:
   Status append_record(const JournalRecord& record);
 
-  bool reserve_ = false;  // guarded by commit_mutex
+  bool reserve_ = false;  // it has its full size; guarded by commit_mutex
   std::mutex epochs_mutex_;
   std::vector<std::weak_ptr<EpochState>> epochs_;
 };

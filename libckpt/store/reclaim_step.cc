@@ -29,7 +29,7 @@ Result<std::uint64_t> Reclaimer::collect() {
     CKPT_ASSIGN(freed, reclaim(choose(max_deletions_per_step)));
   }
   CKPT_ASSIGN(std::uint64_t shortened, shorten_journal());
-  if (freed != 0) core_.keep_reserve();
+  core_.keep_reserve();
   return freed + shortened;
 }
 

@@ -266,6 +266,31 @@ TEST_F(StoreReclaim, AFullDiskTakesTheRecordOfALargeRemoval) {
   EXPECT_EQ(store->checkpoints("vm")->size(), 1u);
 }
 
+// There is a reserve when it has its size, and not before.
+TEST_F(StoreReclaim, AReserveThatFoundNoRoomIsTakenLater) {
+  const std::string reserve = "/disk/store/reserve";
+  const std::uint64_t whole = env.file_size(reserve);
+  ASSERT_GE(whole, 1u << 20);
+  commit("vm", 1, {}, 0, 1, 1000);
+  commit("vm", 2, {}, 0, 1, 2000);
+  store.reset();
+  ASSERT_TRUE(env.open(reserve, Env::Mode::write).take()->truncate(whole / 4).ok());
+  env.arm(Fault::short_write, 0);
+  store = open();
+  EXPECT_TRUE(env.taken());
+  env.disarm();
+  EXPECT_EQ(env.file_size(reserve), whole / 4) << "what it did not get whole is given back";
+  store.reset();
+  ASSERT_TRUE(env.remove(reserve).ok());
+  env.set_capacity(env.used_bytes());
+  store = open();
+  env.set_capacity(1 << 30);
+  collect_all();
+  EXPECT_EQ(env.file_size(reserve), whole);
+  env.set_capacity(env.used_bytes());
+  remove("vm", {1});
+}
+
 TEST_F(StoreReclaim, ASegmentsIdIsNotUsedAgainAlthoughTheDiskWasFull) {
   commit("vm", 1, {}, 0, 1, 1000);
   store.reset();
