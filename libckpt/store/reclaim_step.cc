@@ -155,6 +155,7 @@ Result<std::uint64_t> Reclaimer::rewrite_segment(std::uint64_t segment, std::uin
 
 Result<std::uint64_t> Reclaimer::shorten_journal() {
   std::lock_guard commit(core_.commit_mutex);
+  CKPT_TRY(core_.check_writable());  // a commit may have failed since
   if (core_.journal.record_count() <= 2 * core_.catalog.live_record_count() + spare_journal_records) return std::uint64_t{0};
   std::uint64_t before = core_.journal.bytes();
   Status status = core_.journal.rewrite(core_.catalog.live_records());

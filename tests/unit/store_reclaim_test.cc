@@ -231,6 +231,33 @@ TEST_F(StoreReclaim, TheJournalIsShortened) {
   expect_page(*store, {"vm", 1}, 0, 1000);
 }
 
+TEST_F(StoreReclaim, TheJournalMayFailWhileSpaceIsReclaimed) {
+  commit("vm", 1, {}, 0, 1, 1000);
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_TRUE(store->pin({"vm", 1}, "x").ok());
+    ASSERT_TRUE(store->unpin({"vm", 1}, "x").ok());
+  }
+  store.reset();
+  store = open();
+  env.on_open = [&](const std::string&) {
+    auto hook = std::exchange(env.on_open, nullptr);
+    // What may have been written cannot be taken back either.
+    env.on_sync = [&](const Status& status) {
+      auto self = std::exchange(env.on_sync, nullptr);
+      if (!status) env.arm(Fault::failed_sync, 0);
+    };
+    env.arm(Fault::failed_sync, 0);
+    EXPECT_EQ(store->pin({"vm", 1}, "y").error().code, Code::io);
+  };
+  auto freed = store->collect();
+  ASSERT_FALSE(freed.ok());
+  EXPECT_EQ(freed.error().code, Code::io);
+  store.reset();
+  store = open();
+  EXPECT_GT(collect_all(), 0u);
+  expect_page(*store, {"vm", 1}, 0, 1000);
+}
+
 TEST_F(StoreReclaim, AFullDiskCanStillBeEmptied) {
   commit("vm", 1, {}, 0, 200, 1000);
   commit("vm", 2, {}, 0, 1, 5000);
