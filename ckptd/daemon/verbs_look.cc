@@ -270,8 +270,7 @@ ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
     return at.reply.more({{"progress", {{"done_bytes", state.done_bytes}, {"total_bytes", state.total_bytes}}}});
   };
   CKPT_ASSIGN(auto found, daemon_.store().verify(ids, progress, &context));
-  return Json{{"damage", damage_json(found)},
-              {"checkpoints", ids.empty() ? daemon_.store().stats().checkpoints : ids.size()}};
+  return Json{{"damage", damage_json(found.damages)}, {"checkpoints", found.checkpoints}};
 }
 
 }  // namespace ckptd

@@ -26,8 +26,8 @@ class StoreImpl : public Store {
   Status pin(const CheckpointId& id, const std::string& holder) override;
   Status unpin(const CheckpointId& id, const std::string& holder) override;
   Result<std::uint64_t> collect() override { return reclaimer_.collect(); }
-  Result<std::vector<Damage>> verify(std::span<const CheckpointId> ids,
-                                     bool (*progress)(void* context, const VerifyProgress&), void* context) override;
+  Result<Verification> verify(std::span<const CheckpointId> ids,
+                              bool (*progress)(void* context, const VerifyProgress&), void* context) override;
   StoreStats stats() const override;
   Status refresh() override;
 

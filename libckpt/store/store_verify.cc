@@ -4,8 +4,8 @@
 
 namespace ckpt {
 
-Result<std::vector<Damage>> StoreImpl::verify(std::span<const CheckpointId> ids,
-                                              bool (*progress)(void* context, const VerifyProgress&), void* context) {
+Result<Verification> StoreImpl::verify(std::span<const CheckpointId> ids,
+                                       bool (*progress)(void* context, const VerifyProgress&), void* context) {
   std::vector<CommitRecord> commits;
   std::vector<CheckpointHold> holds;
   {

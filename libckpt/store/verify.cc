@@ -7,7 +7,7 @@
 
 namespace ckpt {
 
-Result<std::vector<Damage>> Verifier::run(const std::vector<CommitRecord>& commits) {
+Result<Verification> Verifier::run(const std::vector<CommitRecord>& commits) {
   for (const CommitRecord& commit : commits) CKPT_TRY(plan_checkpoint(commit));
   for (const CommitRecord& commit : commits) {
     bad_.clear();
@@ -15,7 +15,7 @@ Result<std::vector<Damage>> Verifier::run(const std::vector<CommitRecord>& commi
     CKPT_TRY(report(commit));
     if (!tell()) return make_error(Code::cancelled, "verification was cancelled");
   }
-  return std::move(damages_);
+  return Verification{std::move(damages_), commits.size()};
 }
 
 // What will be read: the same walk, without the pages. Where it meets damage, so will the checks, and neither goes on

@@ -35,7 +35,7 @@ public:
 
   Verifier(StoreCore& core, Progress progress, void* context) : core_(core), progress_(progress), context_(context) {}
 
-  Result<std::vector<Damage>> run(const std::vector<CommitRecord>& commits);
+  Result<Verification> run(const std::vector<CommitRecord>& commits);
 
 private:
   static constexpr std::uint64_t frames_per_report = 512;

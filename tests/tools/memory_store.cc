@@ -250,8 +250,7 @@ class MemoryStore final : public Store {
   Status pin(const CheckpointId&, const std::string&) override { return refused(); }
   Status unpin(const CheckpointId&, const std::string&) override { return refused(); }
   Result<std::uint64_t> collect() override { return std::uint64_t{0}; }
-  Result<std::vector<Damage>> verify(std::span<const CheckpointId>, bool (*)(void*, const VerifyProgress&),
-                                     void*) override {
+  Result<Verification> verify(std::span<const CheckpointId>, bool (*)(void*, const VerifyProgress&), void*) override {
     return refused();
   }
   StoreStats stats() const override { return {}; }

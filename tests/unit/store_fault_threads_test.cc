@@ -145,9 +145,9 @@ protected:
     ASSERT_NE(store, nullptr);
     EXPECT_FALSE(store->stats().damaged);
     for (const Machine& machine : machines) ASSERT_EQ(machine.difference(*store), "");
-    auto damages = store->verify({}, nullptr, nullptr);
-    ASSERT_TRUE(damages.ok());
-    EXPECT_TRUE(damages->empty());
+    auto verified = store->verify({}, nullptr, nullptr);
+    ASSERT_TRUE(verified.ok());
+    EXPECT_TRUE(verified->damages.empty());
   }
 
   void run(Fault fault) {

@@ -92,8 +92,8 @@ TEST(StoreThreads, CaptureRemovalReclaimingAndReadingGoOnTogether) {
   });
   others.emplace_back([&] {
     while (!stop) {
-      auto damages = store->verify({}, nullptr, nullptr);
-      if (!damages.ok() || !damages->empty()) ++failures;
+      auto verified = store->verify({}, nullptr, nullptr);
+      if (!verified.ok() || !verified->damages.empty()) ++failures;
     }
   });
   for (auto& thread : writers) thread.join();

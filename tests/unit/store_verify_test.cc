@@ -59,9 +59,9 @@ bool read_all(Store& store, const Model& model) {
 TEST(StoreVerify, AHealthyStoreHasNoDamage) {
   Disk disk(3);
   ASSERT_TRUE(disk.workload.open().ok());
-  auto damages = disk.workload.store()->verify({}, nullptr, nullptr);
-  ASSERT_TRUE(damages.ok());
-  EXPECT_TRUE(damages->empty());
+  auto verified = disk.workload.store()->verify({}, nullptr, nullptr);
+  ASSERT_TRUE(verified.ok());
+  EXPECT_TRUE(verified->damages.empty());
 }
 
 TEST(StoreVerify, ItCanBeCancelled) {
@@ -70,6 +70,19 @@ TEST(StoreVerify, ItCanBeCancelled) {
   auto result = disk.workload.store()->verify({}, [](void*, const VerifyProgress&) { return false; }, nullptr);
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, Code::cancelled);
+}
+
+TEST(StoreVerify, ItSaysHowManyItLookedAtWhateverIsCommittedMeanwhile) {
+  Disk disk(3);
+  ASSERT_TRUE(disk.workload.open().ok());
+  Store& store = *disk.workload.store();
+  std::uint64_t before = store.stats().checkpoints;
+  ASSERT_GT(before, 0u);
+  auto commit = [](void* context, const VerifyProgress&) { return static_cast<Workload*>(context)->commit_one().ok(); };
+  auto verified = store.verify({}, commit, &disk.workload);
+  ASSERT_TRUE(verified.ok()) << verified.error().message();
+  EXPECT_GT(store.stats().checkpoints, before);
+  EXPECT_EQ(verified->checkpoints, before);
 }
 
 // Also of a single checkpoint, most of which its ancestors stored.
@@ -111,11 +124,11 @@ TEST(StoreVerify, AFlippedBitAnywhereInASegmentIsNeverServed) {
     ASSERT_TRUE(disk.env.flip_bit(path, engine() % (disk.env.file_size(path) * 8)));
     ASSERT_TRUE(disk.workload.open().ok());
     bool refused = read_all(*disk.workload.store(), disk.workload.model());
-    auto damages = disk.workload.store()->verify({}, nullptr, nullptr);
-    ASSERT_TRUE(damages.ok()) << damages.error().message();
+    auto verified = disk.workload.store()->verify({}, nullptr, nullptr);
+    ASSERT_TRUE(verified.ok()) << verified.error().message();
     // What is refused is found; a footer or a dead chunk may be bad without harm.
-    EXPECT_EQ(refused, !damages->empty());
-    for (const Damage& damage : *damages) {
+    EXPECT_EQ(refused, !verified->damages.empty());
+    for (const Damage& damage : verified->damages) {
       EXPECT_FALSE(damage.checkpoints.empty());
       EXPECT_NE(damage.place.find("segments/"), std::string::npos);
     }
@@ -146,9 +159,9 @@ TEST(StoreVerify, NothingNewRestsOnDamage) {
   ASSERT_EQ(names.size(), 1u);
   ASSERT_TRUE(env.flip_bit("/disk/store/segments/" + names[0], 8 * 20000));
   store = Store::open(env, "/disk/store", options).take();
-  auto damages = store->verify({}, nullptr, nullptr);
-  ASSERT_TRUE(damages.ok());
-  ASSERT_FALSE(damages->empty());
+  auto verified = store->verify({}, nullptr, nullptr);
+  ASSERT_TRUE(verified.ok());
+  ASSERT_FALSE(verified->damages.empty());
   ASSERT_TRUE(copy(2));
   std::vector<std::uint8_t> bytes(content.size());
   auto reader = store->open_checkpoint({"m", 2}).take();

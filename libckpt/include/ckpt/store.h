@@ -123,6 +123,11 @@ struct PagePlace {
   std::uint64_t place = 0;
 };
 
+struct Verification {
+  std::vector<Damage> damages;
+  std::uint64_t checkpoints = 0;  // that were looked at
+};
+
 struct VerifyProgress {
   std::uint64_t done_bytes = 0;
   std::uint64_t total_bytes = 0;  // grows while done_bytes is 0 and what there is to read is found out; then it stays
@@ -256,8 +261,8 @@ class Store {
   virtual Result<std::uint64_t> collect() = 0;
 
   // Re-reads and re-hashes what the given checkpoints (empty: all) reach; what cannot be read is damage too. `progress` may return false to cancel.
-  virtual Result<std::vector<Damage>> verify(std::span<const CheckpointId> ids,
-                                             bool (*progress)(void* context, const VerifyProgress&), void* context) = 0;
+  virtual Result<Verification> verify(std::span<const CheckpointId> ids,
+                                      bool (*progress)(void* context, const VerifyProgress&), void* context) = 0;
 
   virtual StoreStats stats() const = 0;
   // For a reader: sees what has been committed since. A no-op for the writer. After an error (not_found, corrupt, io)
