@@ -25,7 +25,7 @@ def main():
     program = os.environ.get("CKPT_BUILD", ROOT + "/build") + "/bench/counts"
     if not os.path.exists(program):
         print(f"{program} is not built")
-        return 77
+        return 1
     text = subprocess.check_output([program], text=True)
     if sys.argv[1:] == ["--update"]:
         with open(PATH, "w", encoding="utf-8") as file:

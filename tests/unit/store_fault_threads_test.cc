@@ -33,6 +33,7 @@ public:
   Machine(std::string name, std::uint64_t seed) : name_(std::move(name)), engine_(seed) {}
 
   const std::string& name() const { return name_; }
+  std::uint64_t acknowledged() const { return acknowledged_.size(); }
 
   // Each epoch builds upon the last one that was acknowledged.
   void capture(Store& store) {
@@ -144,7 +145,10 @@ protected:
     store = open(env);
     ASSERT_NE(store, nullptr);
     EXPECT_FALSE(store->stats().damaged);
-    for (const Machine& machine : machines) ASSERT_EQ(machine.difference(*store), "");
+    for (const Machine& machine : machines) {
+      ASSERT_EQ(machine.difference(*store), "");
+      acknowledged += machine.acknowledged();
+    }
     auto verified = store->verify({}, nullptr, nullptr);
     ASSERT_TRUE(verified.ok());
     EXPECT_TRUE(verified->damages.empty());
@@ -154,9 +158,11 @@ protected:
     constexpr std::uint64_t seeds = 12;
     for (std::uint64_t seed = 1; seed <= seeds && !HasFatalFailure(); ++seed) both_capture(fault, seed);
     EXPECT_GE(taken, seeds * 9 / 10) << "the faults were not taken";
+    EXPECT_GT(acknowledged, seeds) << "there was hardly anything to lose";
   }
 
   std::uint64_t taken = 0;
+  std::uint64_t acknowledged = 0;
 };
 
 TEST_F(StoreFaultThreads, APowerCutLosesNothingAcknowledged) { run(Fault::power_cut); }
