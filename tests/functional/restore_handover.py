@@ -157,6 +157,38 @@ def check_capture(directory, ram, counter, **how):
         peer.close()
 
 
+def check_added(directory, ram, **how):
+    """Capture that begins during the restore: pages that are not there yet are not taken for zeroes, and while the copy waits
+    for them, and for an agent, memory can be added."""
+    agent = FakeAgent(directory + "/agent.sock", ram)
+    guest = restored(directory, [], **how)
+    peer = Peer(directory + "/stream.sock")
+    try:
+        load_devices(guest, directory)
+        assert guest.cmd("stop", timeout_s=60) == "ok"
+        time.sleep(2)  # what interrupts need is there
+        agent.die()
+        wait_state(guest, "waiting-for-agent")
+        guest.qmp("object-add", qom_type="checkpoint-stream", id="ck0", path=peer.path)
+        peer.wait(lambda: peer.open is not None)
+        time.sleep(1)  # by now the copy has come to a page that is not there
+        guest.qmp("object-add", qom_type="memory-backend-ram", id="more", size=8 << 20, timeout_s=10)
+        guest.qmp("object-del", id="more")
+        assert not peer.ends, peer.ends
+        agent = FakeAgent(directory + "/agent.sock", ram)
+        peer.take(120)
+        guest.qmp("stop")
+        peer.take()
+        for name, live in read_ram(guest, ["pc.ram"]).items():
+            different = [at for at in range(0, len(live), 4096) if peer.objects["ram", name][at:at + 4096] != live[at:at + 4096]]
+            assert not different, f"{name}: {len(different)} pages differ, the first at {different[0]}"
+        print("added during the restore: all of memory is right; faults of the last agent:", agent.faults)
+    finally:
+        guest.close()
+        agent.__exit__()
+        peer.close()
+
+
 def main():
     with Guest("linux-small", memory_mib=MEMORY_MIB) as holder:  # for its directory only
         directory = holder.directory
@@ -164,6 +196,7 @@ def main():
         check_bytes(directory, ram, cpus=2)
         check_takeover(directory, ram, nonce, counter, cpus=2)
         check_capture(directory, ram, counter, cpus=2)
+        check_added(directory, ram, cpus=2)
 
 
 if __name__ == "__main__":

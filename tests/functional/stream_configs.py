@@ -256,6 +256,19 @@ def vhost_user():
         daemon.wait()
 
 
+def named_alike():
+    """Two disks with one name: said, with the cure, and connections do not follow each other."""
+    with Case(guest="bare", memory_mib=64, append=LOAD, extra=[
+            "-drive", f"if=none,id=twin,format=raw,file={image('twin1')}", *devices("virtio-blk-pci,drive=twin,id=first"),
+            "-blockdev", f"driver=raw,node-name=second,file.driver=file,file.filename={image('twin2')}",
+            *devices("virtio-blk-pci,drive=second,id=twin")]) as case:
+        info = case.wait_state("suspended")
+        assert "two disks are called 'twin'" in info["reason"] and "another id" in info["reason"], info
+        connections = len(case.peer.hellos)
+        time.sleep(1)
+        assert len(case.peer.hellos) == connections and case.info()["state"] == "suspended", case.peer.hellos
+
+
 CASES = [
     microvm,
     under_kvm(captured("microvm_kvm", "microvm with eight processors under KVM", *MICROVM, machine="microvm", accel="kvm", cpus=8,
@@ -271,7 +284,7 @@ CASES = [
     captured("many_devices", "q35, a desktop's and a server's devices", cpus=2,
              *devices("virtio-vga", "secondary-vga", "pvpanic", "vmgenid,guid=auto", "igb", "intel-iommu", "usb-ehci", "virtio-balloon-pci",
                       "virtio-keyboard-pci", "i6300esb", "virtio-serial-pci", "virtio-rng-pci")),
-    every_disk, uefi, refused, vhost_user]
+    every_disk, uefi, named_alike, refused, vhost_user]
 
 if __name__ == "__main__":
     try:

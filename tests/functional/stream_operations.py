@@ -211,8 +211,24 @@ def saved_and_loaded(machine):
         assert not answer, answer
 
 
+def snapshot_loaded(machine):
+    """It names the node below the filter, whose content is then another."""
+    node = machine.guest.qmp("query-named-block-nodes", flat=True)
+    node = next(n["node-name"] for n in node if n["drv"] == "qcow2" and n["file"] == machine.disk)
+    for command in ("snapshot-save", "snapshot-load"):
+        machine.write()
+        machine.epochs(1, 0.02)
+        machine.guest.qmp(command, job_id="snapshot", tag="two", vmstate=node, devices=[node])
+        end = time.monotonic() + 60
+        while (job := machine.guest.qmp("query-jobs")[0])["status"] != "concluded":
+            assert time.monotonic() < end, job
+            time.sleep(0.02)
+        assert "error" not in job, job
+        machine.guest.qmp("job-dismiss", id="snapshot")
+
+
 OPERATIONS = [reopened, backup, snapshots_streamed, committed, resized, bitmaps, disk_plugged, network_plugged, processor_plugged,
-              saved_and_loaded, mapped_ram, multifd, background_snapshot, dump, dump_detached, dirty_rate, memory_plugged]
+              saved_and_loaded, snapshot_loaded, mapped_ram, multifd, background_snapshot, dump, dump_detached, dirty_rate, memory_plugged]
 
 
 def one_after_the_other():

@@ -8,12 +8,14 @@
 // use), rate=N (pages a second, default 1000; 0 = as fast as it goes), hot=N
 // (percent of the pages that take 90 % of the writes, default 100 = all alike),
 // words=N (32-bit words written in each page, 2 to 1024; the default of 4 is for
-// a KVM that emulates every instruction, 150,000 a second).
+// a KVM that emulates every instruction, 150,000 a second), flash=N (address of flash
+// to be written all the time), ide=1 (cancel transfers of an IDE disk all the time).
 //
 // Memory that QEMU hands out is zero where the firmware has not been, so nothing is
 // initialised: a page of generation 0 must still be all zero.
 #include <stdbool.h>
-#include <stdint.h>
+
+#include "bare.h"
 
 enum {
     kPageBytes = 4096,
@@ -36,23 +38,9 @@ struct multiboot_info {
 };
 
 static uint32_t *const generations = (uint32_t *)kGenerations;
-static uint32_t page_count, hot_count, words = 4, rate = 1000, nonce, counter, written, gap_ms;
+static uint32_t page_count, hot_count, words = 4, rate = 1000, nonce, counter, written, gap_ms, flash, ide;
 static uint32_t random_state = 2463534242u;
 static bool paused;
-
-static inline void outb(uint16_t port, uint8_t value) {
-    __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port));
-}
-
-static inline void outw(uint16_t port, uint16_t value) {
-    __asm__ volatile("outw %0, %1" ::"a"(value), "Nd"(port));
-}
-
-static inline uint8_t inb(uint16_t port) {
-    uint8_t value;
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
 
 static inline uint64_t tsc(void) {
     uint64_t value;
@@ -234,6 +222,8 @@ void guest_main(const struct multiboot_info *info) {
     words = option(options, "words=", words);
     if (words < 2) words = 2;
     if (words > kMaxWords) words = kMaxWords;
+    flash = option(options, "flash=", 0);
+    ide = option(options, "ide=", 0);
     hot_count = page_count / 100 * option(options, "hot=", 100);
     if (!hot_count || hot_count > page_count) hot_count = page_count;
     nonce = (uint32_t)tsc() * 2654435761u | 1;
@@ -259,6 +249,8 @@ void guest_main(const struct multiboot_info *info) {
             }
             if (paused) thousandths = 0;
         }
+        if (flash) write_flash(flash);
+        if (ide) cancel_transfer();
         if (rate == 0 && !paused) write_page(pick_page());
         __asm__ volatile("pause");
     }

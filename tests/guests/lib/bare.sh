@@ -6,7 +6,7 @@ make_bare() {
     gcc -m32 -march=i586 -O2 -std=gnu11 -Wall -Wextra -Wno-array-bounds -ffreestanding -nostdlib \
         -fno-pic -no-pie -fno-stack-protector -fcf-protection=none -static \
         -Wl,-T,"$guests/bare/link.ld" -Wl,--build-id=none,--no-warn-rwx-segments \
-        -o "$1/kernel" "$guests/bare/start.S" "$guests/bare/guest.c"
+        -o "$1/kernel" "$guests/bare/start.S" "$guests"/bare/*.c
 }
 
 bare_dir() {
