@@ -54,7 +54,7 @@ def one_stream_only():
             except QmpError as error:
                 assert text in str(error), error
         case.guest.qmp("object-del", id="ck0")
-        for extra, text in (({"base": "vm@3"}, "incoming"), ({"base": "vm"}, "MACHINE@NUMBER"),
+        for extra, text in (({"base": "vm@3"}, "incoming"), ({"base": "vm"}, "as the daemon names it"),
                             ({"queue-size": 5}, "queue-size"), ({"path": "x" * 200}, "too long")):
             try:
                 case.guest.qmp("object-add", qom_type="checkpoint-stream", id="ck1",

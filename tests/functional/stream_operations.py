@@ -126,6 +126,7 @@ def disk_plugged(machine):
     machine.guest.qmp("device_del", id="hot")
     machine.guest.qmp_connection.wait_event("DEVICE_DELETED", 20)
     machine.guest.qmp("blockdev-del", node_name="hot")
+    del machine.images["hot"]
     machine.epochs(2, 0.05)
     assert machine.info()["disks"] == ["first"], machine.info()
 

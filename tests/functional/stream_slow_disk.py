@@ -172,6 +172,55 @@ def object_goes_meanwhile():
         case.check_guest()
 
 
+def hangs_while_copied():
+    """A disk hangs while it is copied, the guest at rest: it is named, and the copy goes on with it."""
+    with NbdCase(memory_mib=MIB, cpus=2, capture=False) as case:
+        case.guest.cmd("stop")
+        case.export.send_signal(signal.SIGSTOP)
+        case.add_object()
+        info = case.wait_state("suspended")
+        assert "'vd0' has not answered for" in info["reason"], info
+        case.peer.wait(lambda: case.peer.state and case.peer.state[0] == 3 and "vd0" in case.peer.state[2])
+        case.answer()
+        case.wait_state("copying" if case.info()["remaining-bytes"] else "capturing")
+        case.epochs(2)
+        case.check_replica()
+
+
+def cannot_be_read():
+    """A sector that cannot be read: it is named, everything else is copied, and capture begins when it can be read."""
+    at = 5 << 20
+
+    def broken(guest, given):
+        path = guest.disks[0][0]
+        with open(path, "r+b") as image:
+            for piece in range(0, 64 << 20, 1 << 20):
+                image.seek(piece)
+                image.write(b"something" * 8)
+        # A write mends it: in state 2 the next read puts a rule in place that has nothing to do with reads.
+        rules = (f"inject-error.0.event=read_aio,inject-error.0.iotype=read,inject-error.0.sector={at >> 9},inject-error.0.state=1,"
+                 "inject-error.0.once=off,inject-error.1.event=read_aio,inject-error.1.iotype=discard,inject-error.1.state=2,"
+                 "inject-error.1.once=off,set-state.0.event=write_aio,set-state.0.state=1,set-state.0.new_state=2")
+        return [a.replace(f"driver=file,filename={path},node-name=file0",
+                          f"driver=blkdebug,node-name=file0,image.driver=file,image.filename={path},{rules}") for a in given]
+
+    with Case(memory_mib=MIB, cpus=2, arguments=broken) as case:
+        info = case.wait_state("suspended")
+        assert f"'vd0' cannot be read at {at}: Input/output error" in info["reason"], info
+        case.peer.wait(lambda: case.peer.state and case.peer.state[0] == 3 and str(at) in case.peer.state[2])
+        case.peer.ask()
+        end = time.monotonic() + 30
+        while (info := case.info())["remaining-bytes"] > 2 << 20:
+            assert time.monotonic() < end, info
+            time.sleep(0.05)
+        guest_goes_on(case, 2)
+        assert case.info()["state"] == "suspended" and not case.peer.ends, (case.info(), case.peer.ends)
+        case.qemu_io("vd0/virtio-backend", "write 0 4k")
+        case.peer.wait(lambda: case.peer.ends, 30)
+        case.wait_state("capturing")
+        case.check_replica()
+
+
 if __name__ == "__main__":
     sys.exit(run([disk_hangs, disk_hangs_iothread, disk_hangs_without_rings, daemon_comes_back_meanwhile,
-                  disk_is_late, monitor_uses_the_disks, object_goes_meanwhile]))
+                  disk_is_late, monitor_uses_the_disks, object_goes_meanwhile, hangs_while_copied, cannot_be_read]))
