@@ -179,6 +179,7 @@ def check_added(directory, ram, **how):
         peer.take(120)
         guest.qmp("stop")
         peer.take()
+        agent.fill_all()  # what nobody has touched yet
         for name, live in read_ram(guest, ["pc.ram"]).items():
             different = [at for at in range(0, len(live), 4096) if peer.objects["ram", name][at:at + 4096] != live[at:at + 4096]]
             assert not different, f"{name}: {len(different)} pages differ, the first at {different[0]}"

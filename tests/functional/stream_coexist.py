@@ -166,6 +166,7 @@ def disk_hotplug():
             raise Skip("the guest does not let go of the device") from None
         time.sleep(0.1)
         case.guest.qmp("blockdev-del", node_name="second")
+        del case.images["hot0"]
         case.epochs(2)
         assert case.info()["disks"] == ["vd0"], case.info()
         case.check_replica()
