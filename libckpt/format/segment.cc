@@ -8,6 +8,8 @@ namespace ckpt {
 namespace {
 
 constexpr std::string_view header_magic = "CKPTSEG1";
+constexpr std::string_view list_magic = "CKPTBAD1";
+constexpr std::uint32_t list_version = 1;
 constexpr std::string_view trailer_magic = "CKPTSEGF";
 constexpr std::size_t trailer_checksummed_bytes = 24;
 
@@ -30,6 +32,35 @@ Result<SegmentHeader> decode_segment_header(ByteView bytes) {
   reader.copy_to(header.uuid);
   header.generation = reader.u64();
   return header;
+}
+
+void encode_segment_list(Bytes& out, const StoreUuid& uuid, const std::vector<std::uint64_t>& ids) {
+  Bytes body;
+  ByteWriter head(body);
+  head.bytes(uuid);
+  head.u64(ids.size());
+  encode_file_header(out, list_magic, list_version, body);
+  std::size_t start = out.size();
+  ByteWriter writer(out);
+  for (std::uint64_t id : ids) writer.u64(id);
+  writer.u64(checksum(ByteView(out).subspan(start)));
+}
+
+Result<std::vector<std::uint64_t>> decode_segment_list(ByteView bytes, const StoreUuid& uuid) {
+  CKPT_ASSIGN(ByteView body, decode_file_header(bytes, list_magic, list_version, "list of segments"));
+  ByteReader head(body);
+  StoreUuid found{};
+  head.copy_to(found);
+  std::uint64_t count = head.u64();
+  ByteView rest = bytes.subspan(file_header_bytes);
+  bool whole = found == uuid && rest.size() % 8 == 0 && rest.size() / 8 == count + 1;
+  if (!whole || load_le<std::uint64_t>(rest.data() + count * 8) != checksum(rest.first(count * 8))) {
+    return make_error(Code::corrupt, "list of segments fails its checksum");
+  }
+  std::vector<std::uint64_t> ids;
+  ByteReader reader(rest.first(count * 8));
+  for (std::uint64_t i = 0; i < count; ++i) ids.push_back(reader.u64());
+  return ids;
 }
 
 void append_footer_entry(Bytes& footer, std::uint64_t offset, ByteView head_and_table) {

@@ -28,6 +28,10 @@ struct SegmentHeader {
 void encode_segment_header(Bytes& out, const SegmentHeader& header);
 Result<SegmentHeader> decode_segment_header(ByteView bytes);
 
+// The file of segments that are not trusted; `ids` are sorted. corrupt, version: it may speak of any.
+void encode_segment_list(Bytes& out, const StoreUuid& uuid, const std::vector<std::uint64_t>& ids);
+Result<std::vector<std::uint64_t>> decode_segment_list(ByteView bytes, const StoreUuid& uuid);
+
 // The end of a sealed segment: says where its footer is.
 struct SegmentTrailer {
   std::uint64_t footer_offset = 0;

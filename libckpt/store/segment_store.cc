@@ -51,8 +51,12 @@ Result<Chunk> SegmentStore::read_chunk(Location location, bool cached) {
 // a bad one for a duplicate costs a checkpoint.
 void SegmentStore::distrust(Location location) {
   std::uint64_t id = segment_of(location);
-  std::lock_guard lock(mutex_);
-  if (entries_.contains(id) || writer_of_locked(id)) distrusted_.insert(id);
+  {
+    std::lock_guard lock(mutex_);
+    if (!entries_.contains(id) && !writer_of_locked(id)) return;
+    if (!distrusted_.insert(id).second) return;
+  }
+  keep_distrusted();
 }
 
 Result<FrameTable::Frame> SegmentStore::frame_of(Location location) {
@@ -351,7 +355,7 @@ bool SegmentStore::index_some() {
     std::lock_guard lock(mutex_);
     if (index_.full()) return false;
     for (auto at = entries_.rbegin(); at != entries_.rend() && id == 0; ++at) {
-      if (at->second.indexed) continue;
+      if (at->second.indexed || distrusted_.contains(at->first)) continue;
       at->second.indexed = true;
       id = at->first;
     }

@@ -115,6 +115,8 @@ class SegmentStore {
   static constexpr std::size_t max_loaded_files = 256;  // and so many are open, of however large a store
 
   Status recover(std::uint64_t id, Entry& entry);
+  void load_distrusted();
+  void keep_distrusted();
   Error missing(std::uint64_t id) const;
   Result<std::shared_ptr<SegmentFile>> open_file(std::uint64_t id);
   void remember_locked(const std::shared_ptr<SegmentFile>& file);
@@ -139,6 +141,7 @@ class SegmentStore {
   std::atomic<std::uint64_t> next_serial_{1};
   std::atomic<std::uint64_t> failures_{0};
 
+  std::mutex distrusted_mutex_;  // guards the file; taken before mutex_
   mutable std::mutex mutex_;
   std::condition_variable sync_ended_;  // of a writer
   std::map<std::uint64_t, Entry> entries_;  // all but those being written

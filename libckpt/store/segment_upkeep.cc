@@ -11,6 +11,8 @@ namespace ckpt {
 namespace {
 
 const std::string segments_folder = "segments/";
+const std::string distrusted_name = "distrusted";
+constexpr std::uint64_t max_distrusted_bytes = 64u << 20;
 constexpr std::size_t name_bytes = 20;  // 16 digits and ".seg"
 
 // 0: not a segment's name.
@@ -71,7 +73,45 @@ Status SegmentStore::load(const std::vector<std::uint64_t>& dropped) {
     std::lock_guard lock(mutex_);
     entries_.emplace(id, std::move(entry));
   }
+  if (!options_.read_only) load_distrusted();
   return {};
+}
+
+// What cannot be read of it, or does not pass its checksum, may speak of any segment: none is trusted then.
+void SegmentStore::load_distrusted() {
+  auto blob = backend_.open(distrusted_name);
+  if (!blob && blob.error().code == Code::not_found) return;
+  auto size = blob ? (*blob)->size() : Result<std::uint64_t>(blob.error());
+  bool small = size.ok() && *size <= max_distrusted_bytes;
+  auto bytes = small ? read_exactly(**blob, 0, static_cast<std::size_t>(*size)) : Result<Bytes>(Bytes());
+  auto known = bytes ? decode_segment_list(*bytes, uuid_) : Result<std::vector<std::uint64_t>>(bytes.error());
+  std::lock_guard lock(mutex_);
+  for (const auto& [id, entry] : entries_) {
+    if (!known || std::binary_search(known->begin(), known->end(), id)) distrusted_.insert(id);
+  }
+}
+
+// Best effort: on a full disk it is known until the store is closed, and written with the next one.
+void SegmentStore::keep_distrusted() {
+  if (options_.read_only) return;
+  std::lock_guard file_lock(distrusted_mutex_);
+  std::vector<std::uint64_t> ids;
+  {
+    std::lock_guard lock(mutex_);
+    ids.assign(distrusted_.begin(), distrusted_.end());
+  }
+  if (ids.empty()) {
+    (void)backend_.remove(distrusted_name);
+    return;
+  }
+  const std::string unfinished = distrusted_name + ".new";
+  Bytes bytes;
+  encode_segment_list(bytes, uuid_, ids);
+  auto blob = backend_.create(unfinished);
+  bool written = blob && (*blob)->append_synced(bytes).ok();
+  bool not_done = true;
+  if (written) written = backend_.replace(unfinished, distrusted_name, not_done).ok();
+  if (!written && not_done) (void)backend_.remove(unfinished);
 }
 
 // Finishes a segment that nobody sealed: cuts the torn tail and writes the footer. That needs no luck to be safe: frames
@@ -144,12 +184,14 @@ void SegmentStore::allow_duplicates(std::uint64_t segment, bool allowed) {
 }
 
 Status SegmentStore::remove(std::uint64_t segment) {
+  bool distrusted = false;
   {
     std::lock_guard lock(mutex_);
     entries_.erase(segment);
-    distrusted_.erase(segment);
+    distrusted = distrusted_.erase(segment) != 0;
     std::erase_if(loaded_, [segment](const auto& file) { return file->id() == segment; });
   }
+  if (distrusted) keep_distrusted();
   return backend_.remove(segments_folder + segment_name(segment));
 }
 

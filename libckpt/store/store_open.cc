@@ -142,7 +142,7 @@ Status load_store(StoreCore& core) {
   auto leftovers = core.backend->list("");
   if (!leftovers) return leftovers.error();
   for (const std::string& name : *leftovers) {
-    if (name == "journal.new" || name == "FORMAT.new" || name.starts_with(spill_prefix)) {
+    if (name == "journal.new" || name == "FORMAT.new" || name == "distrusted.new" || name.starts_with(spill_prefix)) {
       CKPT_TRY(core.backend->remove(name));
     }
   }

@@ -48,6 +48,42 @@ TEST_F(StoreUnreadable, NothingNewRestsOnWhatWasNotReadJustNow) {
   for (std::uint64_t at = 0; at < 3; ++at) expect_page(*store, {"vm", 2}, at, 1000 + at);
 }
 
+TEST_F(StoreUnreadable, WhatWasDistrustedStaysSoAfterARestart) {
+  commit("vm", 1, {}, 0, 8, 1000);
+  Place place = newest(Kind::page);
+  store.reset();
+  ASSERT_TRUE(env.flip_bit(place.path, place.offset * 8));
+  store = open();
+  auto verified = store->verify({}, nullptr, nullptr);
+  ASSERT_TRUE(verified.ok());
+  EXPECT_EQ(verified->damages.size(), 4u);  // the pages of one frame
+  store.reset();
+  env.power_cycle();
+  store = open();
+  commit("vm", 2, {}, 0, 8, 1000);
+  for (std::uint64_t at = 0; at < 8; ++at) expect_page(*store, {"vm", 2}, at, 1000 + at);
+  EXPECT_GT(env.file_size("/disk/store/distrusted"), 0u);
+  remove("vm", {1});
+  collect_all();
+  EXPECT_EQ(env.file_size("/disk/store/distrusted"), 0u) << "it goes with the segment";
+}
+
+TEST_F(StoreUnreadable, AListOfDistrustedSegmentsThatIsNotWholeTrustsNone) {
+  commit("vm", 1, {}, 0, 8, 1000);
+  Place place = newest(Kind::page);
+  store.reset();
+  ASSERT_TRUE(env.flip_bit(place.path, place.offset * 8));
+  store = open();
+  ASSERT_TRUE(store->verify({}, nullptr, nullptr).ok());
+  store.reset();
+  std::uint64_t bits = env.file_size("/disk/store/distrusted") * 8;
+  ASSERT_GT(bits, 0u);
+  ASSERT_TRUE(env.flip_bit("/disk/store/distrusted", bits - 1));
+  store = open();
+  commit("vm", 2, {}, 0, 8, 1000);
+  for (std::uint64_t at = 0; at < 8; ++at) expect_page(*store, {"vm", 2}, at, 1000 + at);
+}
+
 TEST_F(StoreUnreadable, ASegmentThatCannotBeRewrittenStopsNoOther) {
   commit("vm", 1, {}, 0, 200, 1000);
   Place place = places(Kind::page).front();
