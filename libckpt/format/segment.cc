@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "format/segment.h"
 
+#include <algorithm>
+
 #include "base/hash.h"
 
 namespace ckpt {
@@ -53,13 +55,14 @@ Result<std::vector<std::uint64_t>> decode_segment_list(ByteView bytes, const Sto
   head.copy_to(found);
   std::uint64_t count = head.u64();
   ByteView rest = bytes.subspan(file_header_bytes);
-  bool whole = found == uuid && rest.size() % 8 == 0 && rest.size() / 8 == count + 1;
+  bool whole = found == uuid && rest.size() >= 8 && rest.size() % 8 == 0 && rest.size() / 8 - 1 == count;
   if (!whole || load_le<std::uint64_t>(rest.data() + count * 8) != checksum(rest.first(count * 8))) {
     return make_error(Code::corrupt, "list of segments fails its checksum");
   }
   std::vector<std::uint64_t> ids;
   ByteReader reader(rest.first(count * 8));
   for (std::uint64_t i = 0; i < count; ++i) ids.push_back(reader.u64());
+  if (!std::is_sorted(ids.begin(), ids.end())) return make_error(Code::corrupt, "list of segments is not sorted");
   return ids;
 }
 

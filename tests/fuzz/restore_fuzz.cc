@@ -5,7 +5,6 @@
 #include <cstdlib>
 
 // The agent is no library; these are its parsers, whole.
-#include "restore-agent/small_file.cc"
 #include "restore-agent/wire.cc"
 #include "restore-agent/working_set.cc"
 

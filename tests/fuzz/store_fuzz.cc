@@ -106,6 +106,27 @@ void try_footer(Bytes footer, bool repair) {
   }
 }
 
+// Its header's body is the input; behind it lie the IDs.
+void try_segment_list(ByteView input) {
+  constexpr std::size_t body_bytes = 40;
+  if (input.size() < body_bytes) return;
+  Bytes list;
+  encode_segment_list(list, {}, {});
+  Bytes file;
+  encode_file_header(file, "CKPTBAD1", 1, input.first(body_bytes));
+  ByteWriter writer(file);
+  writer.bytes(input.subspan(body_bytes));
+  writer.u64(checksum(input.subspan(body_bytes)));
+  StoreUuid uuid{};
+  std::copy_n(input.begin(), uuid.size(), uuid.begin());
+  auto ids = decode_segment_list(file, uuid);
+  if (!ids.ok()) return;
+  Bytes once;
+  encode_segment_list(once, uuid, *ids);
+  auto again = decode_segment_list(once, uuid);
+  require(again.ok() && *again == *ids, "a list of segments stays the same");
+}
+
 }  // namespace
 }  // namespace ckpt
 
@@ -115,6 +136,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Bytes copy(input.begin(), input.end());
   (void)decode_journal_header(input);
   (void)decode_segment_header(input);
+  try_segment_list(input);
   (void)decode_trailer(input, size);
   (void)decode_trailer(input.last(std::min(size, segment_trailer_bytes)), size);
   try_record(input);

@@ -120,6 +120,25 @@ TEST(StoreFormat, AManifestIsAsItWas) {
   EXPECT_EQ(back->machine_type, "pc-q35-10.0");
 }
 
+TEST(StoreFormat, AListOfSegmentsIsAsItWas) {
+  StoreUuid uuid{1, 2, 3};
+  Bytes bytes;
+  encode_segment_list(bytes, uuid, {1, 7, 0x1234});
+  expect_golden("distrusted.bin", bytes);
+  EXPECT_EQ(*decode_segment_list(bytes, uuid), (std::vector<std::uint64_t>{1, 7, 0x1234}));
+  EXPECT_FALSE(decode_segment_list(bytes, StoreUuid{9}).ok());
+  for (std::size_t n = 0; n < bytes.size(); ++n)
+    EXPECT_FALSE(decode_segment_list(ByteView(bytes).first(n), uuid).ok()) << n;
+  for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+    Bytes bad = bytes;
+    bad[bit / 8] = static_cast<std::uint8_t>(bad[bit / 8] ^ 1u << bit % 8);
+    EXPECT_FALSE(decode_segment_list(bad, uuid).ok()) << bit;
+  }
+  Bytes unsorted;
+  encode_segment_list(unsorted, uuid, {7, 1});
+  EXPECT_FALSE(decode_segment_list(unsorted, uuid).ok());
+}
+
 TEST(StoreFormat, NoCutOrFlippedRecordIsTaken) {
   for (const JournalRecord& record : all_records()) {
     Bytes bytes;
