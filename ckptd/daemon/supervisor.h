@@ -43,7 +43,8 @@ public:
                                      const ProcessId& starter);
   void prepared(const std::string& name);
   // A step of the starter's. refused: it is not the restore's owner, or the restore is over.
-  ckpt::Status update(const std::string& token, RestoreState state);
+  // `config` when it becomes `resuming`: the machine is protected with it from then on.
+  ckpt::Status update(const std::string& token, RestoreState state, const Json& config);
   // Ends all that the record knows of, unpins, revokes the base.
   ckpt::Status abandon(const std::string& name, const std::string& token, const std::string& reason);
 

@@ -153,7 +153,7 @@ ckpt::Result<Supervisor::Known*> Supervisor::owned(const std::string& name, cons
   return &it->second;
 }
 
-ckpt::Status Supervisor::update(const std::string& token, RestoreState state) {
+ckpt::Status Supervisor::update(const std::string& token, RestoreState state, const Json& config) {
   std::lock_guard lock(mutex_);
   CKPT_ASSIGN(Known * known, owned(state.name, token));
   const RestoreState& now = known->state;
@@ -161,6 +161,11 @@ ckpt::Status Supervisor::update(const std::string& token, RestoreState state) {
     return make_error(Code::invalid, "a restore from " + now.source + " in phase '" + now.phase +
                                          "' cannot become one from " + state.source + " in phase '" + state.phase +
                                          "'");
+  // Not earlier: what fails before the guest may run leaves the name as it was. Its QEMU comes back for the socket.
+  if (state.phase == "resuming" && now.phase != "resuming") {
+    auto policy = daemon_.protect(state.name, config, Json());
+    if (!policy.ok()) return policy.error();
+  }
   state.token = token;
   state.starter = now.starter;
   known->state = std::move(state);

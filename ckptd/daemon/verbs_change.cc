@@ -160,8 +160,6 @@ ckpt::Result<Json> Verbs::prepare_restore(const ckpt::CheckpointInfo& source, co
   for (const char* old : {"/agent.json", "/probe.json", "/log", "/log.old"}) ::unlink((directory + old).c_str());
   CKPT_ASSIGN(answer["base"], grant_base(run_dir, state.name, source));
   CKPT_TRY(write_device_state(source.id, run_dir.device_state(state.name)));
-  auto policy = daemon_.protect(state.name, answer["config"], Json());
-  if (!policy.ok()) return policy.error();
   answer["store"] = daemon_.options().store_path;
   answer["directory"] = directory;
   answer["socket"] = run_dir.stream_socket(state.name);
@@ -198,7 +196,13 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply& reply)
 ckpt::Result<Json> Verbs::restore_update(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string token, required_string(request, "token"));
   CKPT_ASSIGN(RestoreState state, restore_from_json(object_or_null(request, "state")));
-  CKPT_TRY(supervisor_.update(token, std::move(state)));
+  Json config;
+  if (state.phase == "resuming") {
+    CKPT_ASSIGN(auto source, ckpt::parse_checkpoint_id(state.source));
+    CKPT_ASSIGN(config, describe(source));
+    config = config["config"];
+  }
+  CKPT_TRY(supervisor_.update(token, std::move(state), config));
   return Json(Json::object());
 }
 

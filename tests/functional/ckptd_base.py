@@ -43,7 +43,7 @@ def abandon(site, name):
 tokens = {}
 with Site(interval="50ms") as shared:
     shared.start()
-    for machine in ("a", "b", "c"):
+    for machine in ("a", "b", "c", "d"):
         shared.ctl("protect", machine)
     assert play(shared, "a", "", "4") == ("full", None)
 

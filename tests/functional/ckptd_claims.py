@@ -149,6 +149,8 @@ def starter_dies(site):
             for step in steps:
                 starter.tell(step)
             starter.kill()
+            known = "b" in [m["name"] for m in site.ctl("status")["machines"]]
+            assert known == ("resuming" in steps), "a machine that never ran is protected, or one that was to run is not"
             if steps != ["starting", "resuming"]:
                 answer = begin(site)
                 assert answer["ok"], answer
