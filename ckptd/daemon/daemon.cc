@@ -207,7 +207,7 @@ void Daemon::wait_for_chores(int time_limit_ms) {
 
 void Daemon::request_stop(bool restart, const std::string& reason) {
   std::lock_guard lock(mutex_);
-  if (stop_) return;
+  if (stop_ && (restart || !restart_)) return;
   log_line(std::string(restart ? "starting again: " : "stopping: ") + reason);
   stop_ = true;
   restart_ = restart;
@@ -216,9 +216,13 @@ void Daemon::request_stop(bool restart, const std::string& reason) {
   changed_.notify_all();
 }
 
-bool Daemon::wait_for_stop() {
+void Daemon::wait_for_stop() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return stop_; });
+}
+
+bool Daemon::to_restart() const {
+  std::lock_guard lock(mutex_);
   return restart_;
 }
 

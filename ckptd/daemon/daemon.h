@@ -58,10 +58,11 @@ public:
   void request_room();
   void wait_for_chores(int time_limit_ms);
 
+  // A stop that is meant to be one overrides a restart, also one that is under way.
   void request_stop(bool restart, const std::string& reason);
-  // Blocks until request_stop(); true: start again.
-  bool wait_for_stop();
+  void wait_for_stop();
   bool stopping() const;
+  bool to_restart() const;
   // Can be read from request_stop() on.
   int stop_fd() const { return stop_fd_.get(); }
   void stop_machines();

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <iostream>
 #include <thread>
 
@@ -21,19 +22,27 @@
 namespace ckptd {
 namespace {
 
-// Waits for SIGINT and SIGTERM in a thread of its own, so that no other is interrupted.
+// Waits for SIGINT and SIGTERM in a thread of its own, so that no other is interrupted. One that comes after its end stays
+// pending.
 class Signals {
 public:
   explicit Signals(Daemon& daemon) : daemon_(daemon) {
     thread_ = std::thread([this] {
-      sigset_t set = wanted();
+      sigset_t set = blocked();
       int signal = 0;
-      if (::sigwait(&set, &signal) == 0) daemon_.request_stop(false, std::string("signal ") + ::strsignal(signal));
+      while (!over_ && ::sigwait(&set, &signal) == 0)
+        if (signal != wake_signal) daemon_.request_stop(false, std::string("signal ") + ::strsignal(signal));
     });
   }
   ~Signals() {
-    ::pthread_kill(thread_.native_handle(), SIGTERM);
+    over_ = true;
+    ::pthread_kill(thread_.native_handle(), wake_signal);
     thread_.join();
+  }
+  static sigset_t blocked() {
+    sigset_t set = wanted();
+    ::sigaddset(&set, wake_signal);
+    return set;
   }
   static sigset_t wanted() {
     sigset_t set;
@@ -44,16 +53,18 @@ public:
   }
 
 private:
+  static constexpr int wake_signal = SIGUSR1;
+
   Daemon& daemon_;
+  std::atomic<bool> over_{false};
   std::thread thread_;
 };
 
 // True: start again, with the store opened anew.
 ckpt::Result<bool> serve(Daemon::Options options) {
   CKPT_ASSIGN(auto daemon, Daemon::open(std::move(options)));
-  Signals signals(*daemon);
-  bool restart = false;
   {
+    Signals signals(*daemon);
     // Each looks for the daemon's stop by itself and is joined here.
     Supervisor supervisor(*daemon);
     Housekeeper housekeeper(*daemon);
@@ -66,10 +77,10 @@ ckpt::Result<bool> serve(Daemon::Options options) {
     }
     log_line("ckptd " CKPT_VERSION " serves " + daemon->options().store_path + " at " +
              daemon->run_dir().control_socket());
-    restart = daemon->wait_for_stop();
+    daemon->wait_for_stop();
     daemon->stop_machines();
   }
-  return restart;
+  return daemon->to_restart();
 }
 
 // The usual soft limit is for programs that use select(); segments, connections and processes add up.
@@ -149,9 +160,9 @@ int run(int argc, char** argv) {
   ::umask(0077);
   allow_all_descriptors();
   ::signal(SIGPIPE, SIG_IGN);
-  sigset_t set = Signals::wanted();
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  return serve_on(options, set);
+  sigset_t blocked = Signals::blocked();
+  ::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+  return serve_on(options, Signals::wanted());
 }
 
 }  // namespace
