@@ -16,6 +16,9 @@ namespace {
 constexpr int round_ms = 5000;
 constexpr int nice_level = 15;
 
+// Not a failed system call, which has an errno, but the store's own refusal after one: it writes no more as it is.
+bool refuses_to_write(const ckpt::Error& error) { return error.code == ckpt::Code::io && error.sys_errno == 0; }
+
 }  // namespace
 
 Housekeeper::Housekeeper(Daemon& daemon) : daemon_(daemon), thread_([this] { run(); }) {}
@@ -62,6 +65,11 @@ void Housekeeper::thin(const std::string& machine, const Policy& policy) {
 void Housekeeper::collect() {
   while (!daemon_.stopping()) {
     auto given_back = daemon_.store().collect();
+    if (!given_back.ok() && refuses_to_write(given_back.error())) {
+      // A machine that is connected would notice it by itself; without one, pins and names would fail for ever.
+      daemon_.request_stop(true, "the store must be opened again: " + given_back.error().message());
+      return;
+    }
     if (!given_back.ok()) log_line("reclaiming space: " + given_back.error().message());
     if (!given_back.ok() || *given_back == 0) break;
   }
