@@ -42,10 +42,7 @@ Machine::Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Js
       stall_limit_ms_(stall_limit_ms),
       hooks_(std::move(hooks)),
       config_(std::move(config)),
-      policy_(std::move(policy)) {
-  if (auto kept = store_.checkpoints(name_); kept.ok() && !kept->empty())
-    status_.newest_wall_clock_ns = kept->back().wall_clock_ns;
-}
+      policy_(std::move(policy)) {}
 
 Machine::~Machine() { stop(); }
 
@@ -202,7 +199,6 @@ void Machine::on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFi
   if (status_.figures.epochs_total() == 0)
     log_line(name_ + ": first checkpoint of this run is durable: " + ckpt::to_string(info.id));
   status_.figures.add(figures);
-  status_.newest_wall_clock_ns = info.wall_clock_ns;
   status_.remaining_bytes = 0;
   for (auto* request : requests_) {
     if (request->epoch != info.id.number) continue;

@@ -30,8 +30,7 @@ struct MachineStatus {
   std::string reason;
   bool connected = false;
   std::uint64_t remaining_bytes = 0;
-  std::uint64_t newest_wall_clock_ns = 0;  // 0: no checkpoint
-  std::uint64_t failures = 0;              // connections that ended with an error
+  std::uint64_t failures = 0;  // connections that ended with an error
   std::string qemu_version, machine_type;
   std::string base;  // MACHINE@NUMBER that the machine was restored from
   Figures figures;

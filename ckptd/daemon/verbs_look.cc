@@ -106,12 +106,13 @@ Json Verbs::machine_json(const std::string& name) {
   std::uint64_t kept = 0;
   for (const auto& info : daemon_.store().machines())
     if (info.name == name) kept = info.checkpoint_count;
-  if (!machine && kept > 0) {
-    if (auto newest = daemon_.resolve(name, "latest"); newest.ok()) status.newest_wall_clock_ns = newest->wall_clock_ns;
+  // The newest that is kept, not the newest that was made: it may have been removed.
+  Json newest_ns, rpo_ms;
+  if (auto newest = daemon_.resolve(name, "latest"); newest.ok()) {
+    std::uint64_t now_ns = wall_clock_ns();
+    newest_ns = newest->wall_clock_ns;
+    rpo_ms = now_ns > newest->wall_clock_ns ? (now_ns - newest->wall_clock_ns) / 1'000'000 : 0;
   }
-  Json rpo_ms;
-  if (std::uint64_t now_ns = wall_clock_ns(); status.newest_wall_clock_ns != 0)
-    rpo_ms = now_ns > status.newest_wall_clock_ns ? (now_ns - status.newest_wall_clock_ns) / 1'000'000 : 0;
   const auto& last = status.figures.last();
   return {{"name", name},
           {"state", status.state},
@@ -120,7 +121,7 @@ Json Verbs::machine_json(const std::string& name) {
           {"interval_ms", policy.interval_ms},
           {"effective_interval_ms", status.figures.effective_interval_ms()},
           {"epoch", last.number},
-          {"newest_wall_clock_ns", status.newest_wall_clock_ns},
+          {"newest_wall_clock_ns", newest_ns},
           {"rpo_ms", rpo_ms},
           {"pause_p50_us", status.figures.pause_percentile_us(50)},
           {"pause_p99_us", status.figures.pause_percentile_us(99)},

@@ -78,6 +78,18 @@ def changes_answer_with_the_new_state(site):
     assert site.checkpoints("vm")[0] == site.ctl("unpin", point)["checkpoint"]
 
 
+def the_newest_is_one_that_is_kept(site):
+    before = site.machine("vm")
+    older, newest = site.checkpoints("vm")[-2:]
+    assert before["newest_wall_clock_ns"] == newest["wall_clock_ns"]
+    site.ctl("remove", f"vm@{newest['number']}")
+    now = site.machine("vm")
+    assert now["newest_wall_clock_ns"] == older["wall_clock_ns"] and now["rpo_ms"] >= (newest["wall_clock_ns"] - older["wall_clock_ns"]) // 1_000_000, now
+    site.ctl("protect", "none")
+    assert site.machine("none")["newest_wall_clock_ns"] is None and site.machine("none")["rpo_ms"] is None
+    site.ctl("forget", "none")
+
+
 def one_document_a_run(site):
     assert document(site, 0, "verify", "vm")["damage"] == []
     assert document(site, INVALID, "set", "vm", "interval=1ms")["error"]["message"]
@@ -231,7 +243,7 @@ with Site(interval="50ms") as shared:
     shared.ctl("protect", "vm")
     code_of_all, output = Generator(shared, ["vm"], "--epochs", "3", "--ram", "1", "--disk", "0").end()
     assert code_of_all == 0, output
-    for case in (changes_answer_with_the_new_state, full_disk_is_said, one_document_a_run, what_is_forgotten_is_gone,
+    for case in (changes_answer_with_the_new_state, the_newest_is_one_that_is_kept, full_disk_is_said, one_document_a_run, what_is_forgotten_is_gone,
                  what_qemu_refuses_is_undone, every_field_is_documented, rules_are_refused_not_cut, an_older_record_of_the_store_is_understood, tab_completion_knows, a_strange_ckptd_is_an_error):
         case(shared)
         print(case.__name__)
