@@ -77,8 +77,8 @@ ckpt::Status LineChannel::write_line(std::string line) {
 }
 
 bool LineChannel::peer_closed() const {
-  pollfd entry{fd_.get(), POLLIN, 0};
-  return ::poll(&entry, 1, 0) > 0;
+  pollfd entry{fd_.get(), 0, 0};
+  return ::poll(&entry, 1, 0) > 0;  // POLLHUP or POLLERR: the next request, or the end of requests, is no end
 }
 
 }  // namespace ckptd

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 
 #include <chrono>
+#include <memory>
+#include <system_error>
 
 #include "common/line_channel.h"
 #include "daemon/log.h"
@@ -20,6 +22,11 @@ namespace {
 
 constexpr unsigned connection_limit = 64;
 constexpr int stop_check_ms = 200;
+
+void turn_away(os::Fd fd, const std::string& reason) {
+  auto busy = make_error(Code::busy, reason + ": try again later");
+  (void)LineChannel(std::move(fd), json_line_limit_bytes).write_line(dump(error_answer(busy)));
+}
 
 }  // namespace
 
@@ -58,11 +65,16 @@ void ControlServer::accept_loop() {
     auto fd = os::accept_unix(listener_);
     if (!fd.ok()) continue;
     if (!enter(fd->get())) {
-      auto busy = make_error(Code::busy, "ckptd serves 64 connections already: try again later");
-      (void)LineChannel(fd.take(), json_line_limit_bytes).write_line(dump(error_answer(busy)));
+      turn_away(fd.take(), "ckptd serves 64 connections already");
       continue;
     }
-    std::thread([this, taken = fd.take()]() mutable { serve(std::move(taken)); }).detach();
+    auto taken = std::make_shared<os::Fd>(fd.take());
+    try {
+      std::thread([this, taken] { serve(std::move(*taken)); }).detach();
+    } catch (const std::system_error& error) {
+      leave(taken->get());
+      turn_away(std::move(*taken), "ckptd can start no thread (" + error.code().message() + ")");
+    }
   }
 }
 

@@ -24,6 +24,7 @@ namespace {
 
 constexpr std::size_t connection_limit = 8;
 constexpr std::int64_t full_retry_ms = 2'000;
+constexpr std::int64_t gone_check_ms = 200;
 constexpr std::uint64_t full_headroom_bytes = 64ull << 20;
 constexpr std::size_t receive_bytes = 1 << 20;
 
@@ -345,7 +346,8 @@ void Machine::fail_requests(const ckpt::Error& error) {
   changed_.notify_all();
 }
 
-ckpt::Result<ckpt::CheckpointInfo> Machine::take_now(std::uint64_t time_limit_ms) {
+ckpt::Result<ckpt::CheckpointInfo> Machine::take_now(std::uint64_t time_limit_ms,
+                                                    const std::function<bool()>& gone) {
   Request request;
   std::unique_lock lock(mutex_);
   if (!status_.connected)
@@ -353,8 +355,18 @@ ckpt::Result<ckpt::CheckpointInfo> Machine::take_now(std::uint64_t time_limit_ms
                       "'" + name_ + "' is not connected (" + status_.state + "): is its QEMU running?");
   requests_.push_back(&request);
   wake();
-  changed_.wait_for(lock, std::chrono::milliseconds(time_limit_ms), [&] { return request.done; });
+  bool abandoned = false;
+  std::int64_t end_ms = monotonic_ms() + static_cast<std::int64_t>(time_limit_ms);
+  while (!request.done && !abandoned && monotonic_ms() < end_ms) {
+    changed_.wait_for(lock, std::chrono::milliseconds(std::min(end_ms - monotonic_ms(), gone_check_ms)),
+                      [&] { return request.done; });
+    // Not with the lock: who answers may hold another, in which this one is taken.
+    lock.unlock();
+    abandoned = gone();
+    lock.lock();
+  }
   requests_.remove(&request);
+  if (abandoned && !request.done) return make_error(Code::cancelled, "the client has gone");
   if (!request.done)
     return make_error(Code::unavailable, "no checkpoint of '" + name_ + "' within " +
                                              format_duration_ms(time_limit_ms) + " (" + status_.state + ")");

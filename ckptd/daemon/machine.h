@@ -64,7 +64,8 @@ public:
   void set_config(const Json& config);
 
   // Takes a checkpoint as soon as possible and waits until it is durable. unavailable: not connected, or not in time.
-  ckpt::Result<ckpt::CheckpointInfo> take_now(std::uint64_t time_limit_ms);
+  // cancelled: `gone` says that nobody waits any more.
+  ckpt::Result<ckpt::CheckpointInfo> take_now(std::uint64_t time_limit_ms, const std::function<bool()>& gone);
 
 private:
   struct Connection {

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <system_error>
 
 #include "common/agent_control.h"
 #include "common/clock.h"
@@ -191,8 +192,13 @@ std::optional<ckpt::Result<Answer>> Supervisor::ask(Talks<Answer>& talks, const 
                                                     Question<Answer> question) {
   auto talk = talks.find(state.name);
   if (talk == talks.end()) {
-    if (may_talk(state.name))
+    if (!may_talk(state.name)) return {};
+    try {
       talks[state.name] = {state.begun_ns, std::async(std::launch::async, question, state, daemon_.stop_fd())};
+    } catch (const std::system_error& error) {
+      talks.erase(state.name);  // no thread can be started: asked again later
+      log_line(state.name + ": its QEMU cannot be asked: " + error.code().message());
+    }
     return {};
   }
   if (talk->second.answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return {};

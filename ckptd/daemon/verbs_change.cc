@@ -37,7 +37,7 @@ ckpt::Result<std::string> holder_of(const Json& request) {
 
 }  // namespace
 
-ckpt::Result<Json> Verbs::checkpoint(const Json& request, const Reply&) {
+ckpt::Result<Json> Verbs::checkpoint(const Json& request, const Reply& reply) {
   CKPT_ASSIGN(std::string machine_name, required_string(request, "machine"));
   CKPT_ASSIGN(std::string point_name, string_field(request, "name"));
   CKPT_ASSIGN(std::uint64_t limit_s, number_field(request, "timeout_s", checkpoint_limit_s));
@@ -50,7 +50,7 @@ ckpt::Result<Json> Verbs::checkpoint(const Json& request, const Reply&) {
   }
   auto machine = daemon_.machine(machine_name);
   if (!machine) return make_error(Code::not_found, "'" + machine_name + "' is not protected: see 'ckptctl status'");
-  CKPT_ASSIGN(auto info, machine->take_now(limit_s * 1000));
+  CKPT_ASSIGN(auto info, machine->take_now(limit_s * 1000, reply.gone));
   if (!point_name.empty()) {
     CKPT_TRY(daemon_.store().name(info.id, point_name));
     info.name = point_name;

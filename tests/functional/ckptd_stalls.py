@@ -6,6 +6,7 @@ the limit and costs nobody else anything; between messages a machine may be sile
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -85,6 +86,22 @@ def half_a_message(site):
     print("half a message:", machine["reason"])
 
 
+def nobody_waits_for_its_checkpoint(site):
+    """A machine that hangs makes none; who has asked for one and left takes no connection from others."""
+    site.ctl("protect", "hangs")
+    machine = Generator(site, ["hangs"], "--epochs", "0", *SMALL)
+    try:
+        site.wait_checkpoints("hangs", 1)
+        os.kill(machine.process.pid, signal.SIGSTOP)
+        for _ in range(64):
+            with connect(site) as s:
+                s.sendall(b'{"verb":"checkpoint","machine":"hangs","timeout_s":3600}\n')
+        wait_until(site.answers, 30, "ckptd to have a connection free")
+    finally:
+        machine.kill()
+    print("64 abandoned requests for a checkpoint: ckptd answers")
+
+
 def half_an_epoch(site):
     """Whole messages, and then nothing: that is allowed, and seen."""
     site.ctl("protect", "epoch")
@@ -152,5 +169,5 @@ def stop_waits_for_nobody(site):
 with Site(interval="50ms") as shared:
     shared.start(["--stall-limit", "1s"])
     shared.ctl("protect", "other")
-    for case in (half_a_hello, half_a_message, half_an_epoch, half_a_request, never_reading, stop_waits_for_nobody):
+    for case in (half_a_hello, half_a_message, nobody_waits_for_its_checkpoint, half_an_epoch, half_a_request, never_reading, stop_waits_for_nobody):
         case(shared)
