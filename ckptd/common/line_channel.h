@@ -29,7 +29,7 @@ public:
   ckpt::Result<std::optional<std::string>> read_line(std::int64_t idle_ms = no_limit,
                                                      std::int64_t deadline_ms = no_limit);
   ckpt::Status write_line(std::string line);
-  // True when the peer has closed its end or sent something meanwhile.
+  // True when the peer has closed both directions, or is gone.
   bool peer_closed() const;
   bool has_buffered() const { return !buffer_.empty(); }
   const os::Fd& fd() const { return fd_; }

@@ -264,6 +264,9 @@ ckpt::Status run_verify(const Context& context, const Target& target) {
     std::cout << text_of(item, "place") << ": " << text_of(item, "reason") << " (reached by " << join(reached, ", ")
               << ")\n";
   }
+  for (const Json& machine : array_of(*checked, "copied_anew"))
+    if (machine.is_string())
+      std::cout << machine.get<std::string>() << ": its newest checkpoint is among them; everything is copied anew\n";
   if (status.ok())
     std::cout << number_of(*checked, "checkpoints") << " checkpoints verified: every byte is what was written\n";
   return status;

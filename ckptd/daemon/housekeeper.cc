@@ -75,9 +75,7 @@ void Housekeeper::collect() {
   }
   for (const ckpt::Damage& damage : daemon_.store().stats().uncounted) {
     if (!reported_.insert(damage.place).second) continue;
-    std::string reached = damage.checkpoints.empty()
-                              ? "a removed checkpoint"
-                              : ckpt::to_string(damage.checkpoints[0]);
+    std::string reached = damage.checkpoints.empty() ? "a removed checkpoint" : ckpt::to_string(damage.checkpoints[0]);
     log_line("reclaiming space: " + damage.place + ", which " + reached + " needs, is damaged (" + damage.reason +
              "): older garbage is kept until the checkpoints that 'ckptctl verify' names are removed");
   }

@@ -85,6 +85,11 @@ void Machine::run() {
       std::uint64_t count;
       (void)!::read(wake_.get(), &count, sizeof(count));
     }
+    if (damage_found_.exchange(false)) {
+      start_anew_ = true;
+      if (active_)
+        end(*active_, make_error(Code::corrupt, "its newest checkpoint is damaged: everything is copied anew"));
+    }
     std::size_t index = 2;
     for (auto& connection : connections_) {
       if (entries[index].revents & (POLLIN | POLLHUP | POLLERR)) receive(connection);
@@ -346,8 +351,12 @@ void Machine::fail_requests(const ckpt::Error& error) {
   changed_.notify_all();
 }
 
-ckpt::Result<ckpt::CheckpointInfo> Machine::take_now(std::uint64_t time_limit_ms,
-                                                    const std::function<bool()>& gone) {
+void Machine::start_anew() {
+  damage_found_ = true;
+  wake();
+}
+
+ckpt::Result<ckpt::CheckpointInfo> Machine::take_now(std::uint64_t time_limit_ms, const std::function<bool()>& gone) {
   Request request;
   std::unique_lock lock(mutex_);
   if (!status_.connected)

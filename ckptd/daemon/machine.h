@@ -63,6 +63,9 @@ public:
   // Counts from the next connection on.
   void set_config(const Json& config);
 
+  // The chain's newest checkpoint is damaged: the connection ends, and the next one copies everything.
+  void start_anew();
+
   // Takes a checkpoint as soon as possible and waits until it is durable. unavailable: not connected, or not in time.
   // cancelled: `gone` says that nobody waits any more.
   ckpt::Result<ckpt::CheckpointInfo> take_now(std::uint64_t time_limit_ms, const std::function<bool()>& gone);
@@ -111,9 +114,10 @@ private:
   os::Fd listener_, wake_;
   std::list<Connection> connections_;  // of the thread
   Connection* active_ = nullptr;
-  bool damaged_ = false;      // the store is read-only
-  std::string base_refused_;  // why the connected QEMU copies all, though it says that it was restored
-  bool start_anew_ = false;   // the chain cannot be continued: part of it is damaged
+  bool damaged_ = false;                   // the store is read-only
+  std::string base_refused_;               // why the connected QEMU copies all, though it says that it was restored
+  bool start_anew_ = false;                // the chain cannot be continued: part of it is damaged
+  std::atomic<bool> damage_found_{false};  // start_anew() was called
   std::int64_t next_take_ms_ = 0;
   std::int64_t full_until_ms_ = 0;  // 0: not full
   std::uint64_t full_free_bytes_ = 0;

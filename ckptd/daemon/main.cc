@@ -22,8 +22,8 @@
 namespace ckptd {
 namespace {
 
-// Waits for SIGINT and SIGTERM in a thread of its own, so that no other is interrupted. One that comes after its end stays
-// pending.
+// Waits for SIGINT and SIGTERM in a thread of its own, so that no other is interrupted. One that comes after its end
+// stays pending.
 class Signals {
 public:
   explicit Signals(Daemon& daemon) : daemon_(daemon) {

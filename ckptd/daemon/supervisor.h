@@ -37,8 +37,8 @@ public:
 
   // Reserves the name for a restore of `source`, which is one's alone until it is over: the record has the token that
   // each later step must show. Nothing is pinned yet. Until prepared() the restore does not end, also when its starter
-  // does: nothing is then pinned or written for it that nobody undoes. busy: another restore has the name, or a QEMU runs
-  // under it.
+  // does: nothing is then pinned or written for it that nobody undoes. busy: another restore has the name, or a QEMU
+  // runs under it.
   ckpt::Result<RestoreState> reserve(const std::string& name, const ckpt::CheckpointId& source, const std::string& mode,
                                      const ProcessId& starter);
   void prepared(const std::string& name);
@@ -52,7 +52,7 @@ private:
   struct Known {
     RestoreState state;
     bool preparing = false;  // ckptd itself is at work for it: not over before that is
-    bool saved = true;  // RUN_DIR may be full; what is known counts, and is saved as soon as it can be
+    bool saved = true;       // RUN_DIR may be full; what is known counts, and is saved as soon as it can be
     std::string save_complaint, log_complaint;  // the last ones
   };
   struct Backoff {

@@ -66,7 +66,8 @@ void Supervisor::drop_orphaned_pins() {
 bool Supervisor::owns_pin(const std::string& holder, const ckpt::CheckpointId& id) const {
   std::string name = holder.substr(restore_holder_prefix.size());
   auto known = restores_.find(name);
-  if (known != restores_.end()) return under_way(known->second.state) && known->second.state.source == ckpt::to_string(id);
+  if (known != restores_.end())
+    return under_way(known->second.state) && known->second.state.source == ckpt::to_string(id);
   // A record that cannot be read may be a guest's that still needs the checkpoint.
   std::error_code error;
   return check_machine_name(name).ok() &&

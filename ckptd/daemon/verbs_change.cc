@@ -178,7 +178,8 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply& reply)
   CKPT_TRY(check_machine_name(as));
   // Its death ends what it has begun.
   if (!reply.peer.identified())
-    return make_error(Code::unavailable, "ckptd cannot see in /proc who asks for a restore: ask from its PID namespace");
+    return make_error(Code::unavailable,
+                      "ckptd cannot see in /proc who asks for a restore: ask from its PID namespace");
   CKPT_ASSIGN(RestoreState state, supervisor_.reserve(as, info.id, mode, reply.peer));
   auto prepared = prepare_restore(info, state);
   supervisor_.prepared(as);

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 #include <thread>
 
 #include "common/clock.h"
 #include "common/text.h"
+#include "daemon/log.h"
 #include "daemon/verbs.h"
 
 namespace ckptd {
@@ -81,16 +83,15 @@ Json epoch_json(const ckpt::EpochFigures& epoch) {
 }  // namespace
 
 Json checkpoint_json(const ckpt::CheckpointInfo& info) {
-  return {
-      {"machine", info.id.machine},
-      {"number", info.id.number},
-      {"parent", info.parent.number ? Json(ckpt::to_string(info.parent)) : Json()},
-      {"wall_clock_ns", info.wall_clock_ns},
-      {"name", info.name},
-      {"pins", info.pins},
-      {"application_consistent", info.application_consistent},
-      {"data_bytes", info.data_bytes},
-      {"stored_bytes", info.stored_bytes}};
+  return {{"machine", info.id.machine},
+          {"number", info.id.number},
+          {"parent", info.parent.number ? Json(ckpt::to_string(info.parent)) : Json()},
+          {"wall_clock_ns", info.wall_clock_ns},
+          {"name", info.name},
+          {"pins", info.pins},
+          {"application_consistent", info.application_consistent},
+          {"data_bytes", info.data_bytes},
+          {"stored_bytes", info.stored_bytes}};
 }
 
 Json Verbs::machine_json(const std::string& name) {
@@ -247,6 +248,28 @@ ckpt::Result<Json> Verbs::restores(const Json& request, const Reply&) {
   return Json{{"restores", found}};
 }
 
+std::map<std::string, std::uint64_t> Verbs::newest_numbers() const {
+  std::map<std::string, std::uint64_t> numbers;
+  for (const auto& name : daemon_.names())
+    if (auto newest = daemon_.resolve(name, "latest"); newest.ok()) numbers[name] = newest->id.number;
+  return numbers;
+}
+
+Json Verbs::start_anew(const std::vector<ckpt::Damage>& found, const std::map<std::string, std::uint64_t>& newest) {
+  std::set<std::string> names;
+  for (const auto& damage : found) {
+    for (const auto& id : damage.checkpoints) {
+      auto before = newest.find(id.machine);
+      auto machine = daemon_.machine(id.machine);
+      if (!machine || before == newest.end() || id.number < before->second || !names.insert(id.machine).second)
+        continue;
+      log_line(id.machine + ": its newest checkpoint is damaged at " + damage.place + ": everything is copied anew");
+      machine->start_anew();
+    }
+  }
+  return names;
+}
+
 ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
   CKPT_ASSIGN(std::string machine, string_field(request, "machine"));
   CKPT_ASSIGN(std::string point, string_field(request, "point"));
@@ -257,7 +280,7 @@ ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
   } else if (!machine.empty()) {
     CKPT_ASSIGN(auto kept, daemon_.checkpoints(machine));
     for (const auto& info : kept) ids.push_back(info.id);
-    if (ids.empty()) return Json{{"damage", Json::array()}, {"checkpoints", 0}};
+    if (ids.empty()) return Json{{"damage", Json::array()}, {"copied_anew", Json::array()}, {"checkpoints", 0}};
   }
   struct Context {
     const Reply& reply;
@@ -270,8 +293,11 @@ ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
     if (at.reply.gone()) return false;
     return at.reply.more({{"progress", {{"done_bytes", state.done_bytes}, {"total_bytes", state.total_bytes}}}});
   };
+  auto newest = newest_numbers();
   CKPT_ASSIGN(auto found, daemon_.store().verify(ids, progress, &context));
-  return Json{{"damage", damage_json(found.damages)}, {"checkpoints", found.checkpoints}};
+  return Json{{"damage", damage_json(found.damages)},
+              {"copied_anew", start_anew(found.damages, newest)},
+              {"checkpoints", found.checkpoints}};
 }
 
 }  // namespace ckptd

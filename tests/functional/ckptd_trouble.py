@@ -1,0 +1,135 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# parallel
+"""The store goes bad under ckptd: damage that a live machine's newest checkpoint reaches, and a file system that fails while nobody is
+connected. Later checkpoints are whole, what can be written again is, and ckptd ends when it is told to. Runs in a mount namespace of its
+own."""
+import fcntl
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from ckpt_site import CtlError, Site, wait_until  # noqa: E402
+from generator import Generator, ask  # noqa: E402
+from own_mounts import in_own_namespace  # noqa: E402
+
+EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
+
+
+def damage_goes_into_no_later_checkpoint(site):
+    site.ctl("protect", "vm")
+    machine = Generator(site, ["vm"], "--epochs", "0", "--ram", "4", "--disk", "0", "--dirty", "5", "--reconnects", "1000")
+    try:
+        site.wait_checkpoints("vm", 2)
+        folder = site.store + "/segments"
+        path = max((f"{folder}/{name}" for name in os.listdir(folder)), key=os.path.getsize)
+        with open(path, "r+b") as segment:
+            segment.seek(1 << 20)
+            byte = segment.read(1)[0]
+            segment.seek(1 << 20)
+            segment.write(bytes([byte ^ 1]))
+        answer = verify(site)
+        assert answer["damage"] and answer["copied_anew"] == ["vm"], answer
+        damaged = site.checkpoints("vm")[-1]["number"]
+        wait_until(lambda: whole(site, damaged), 60, f"a checkpoint without the damage: {site.log_text()}")
+    finally:
+        machine.kill()
+    print("damage under a live machine: copied anew")
+
+
+def verify(site, point="vm"):
+    """Its document; what it says of damage has an exit status of its own."""
+    done = subprocess.run(site.command("--json", "verify", point), capture_output=True, text=True, timeout=60, check=False)
+    return json.loads(done.stdout)
+
+
+def whole(site, after):
+    newest = site.checkpoints("vm")[-1]["number"]
+    return newest > after and verify(site, f"vm@{newest}")["damage"] == []
+
+
+def mount_volume(site):
+    subprocess.run(["mount", "-o", "loop", site.directory + "/image", site.store], check=True)
+
+
+def fail_volume(site):
+    """From now on each write to it is an I/O error."""
+    folder = os.open(site.store, os.O_RDONLY)
+    fcntl.ioctl(folder, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+    os.close(folder)
+
+
+def writes(site):
+    try:
+        site.ctl("pin", "vm@1", "--holder", str(time.monotonic_ns()))
+        return True
+    except CtlError:
+        return False
+
+
+def said_since_serving(site, words):
+    return words in site.log_text().rsplit(" serves ", 1)[1]
+
+
+def nobody_is_connected(site):
+    """A pin finds the failure; it works again when the file system does, with no machine to notice anything."""
+    fail_volume(site)
+    assert not writes(site)
+    wait_until(lambda: said_since_serving(site, "starting again: the store must be opened again"), 30, f"ckptd to start again: {site.log_text()}")
+    wait_until(lambda: said_since_serving(site, "waiting:"), 30, f"ckptd to wait for its store: {site.log_text()}")
+    subprocess.run(["umount", site.store], check=True)
+    mount_volume(site)
+    wait_until(lambda: writes(site), 60, f"ckptd to write again: {site.log_text()}")
+    print("the store's file system failed, and came back: so did ckptd")
+
+
+def told_to_end_while_it_starts_again(site):
+    """What holds the restart up is a restore whose device state goes where nobody reads."""
+    path = site.run_dir + "/restore/copy/device-state"
+    os.makedirs(os.path.dirname(path))
+    os.mkfifo(path)
+    asks = threading.Thread(target=begin_quietly, args=(site,))
+    asks.start()
+    wait_until(lambda: "restore:copy" in site.checkpoints("vm")[-1]["pins"], 30, "a restore to begin")
+    try:
+        fail_volume(site)
+        assert not writes(site)
+        wait_until(lambda: said_since_serving(site, "starting again"), 30, f"ckptd to start again: {site.log_text()}")
+        site.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: said_since_serving(site, "stopping: signal"), 30, f"ckptd to hear that it is to end: {site.log_text()}")
+    finally:
+        with open(path, "rb") as device_state:
+            device_state.read()
+    asks.join()
+    assert site.process.wait(30) == 0, site.log_text()
+    assert said_since_serving(site, "stopping: signal"), f"it has served again: {site.log_text()}"
+    print("told to end while it was about to start again, ckptd has ended")
+
+
+def begin_quietly(site):
+    try:
+        ask(site, verb="restore_begin", machine="vm", point="latest", **{"as": "copy"})
+    except (OSError, ValueError):
+        pass  # ckptd ends
+
+
+in_own_namespace()
+with Site(interval="50ms") as shared:
+    os.mkdir(shared.store)
+    with open(shared.directory + "/image", "wb") as image:
+        image.truncate(256 << 20)
+    subprocess.run(["mkfs.ext4", "-q", shared.directory + "/image"], check=True)
+    try:
+        mount_volume(shared)
+    except subprocess.CalledProcessError:
+        print("needs a loop device")
+        sys.exit(77)
+    shared.start()
+    for case in (damage_goes_into_no_later_checkpoint, nobody_is_connected, told_to_end_while_it_starts_again):
+        case(shared)
