@@ -357,15 +357,15 @@ Json Supervisor::list(const std::string& machine) {
   return all;
 }
 
-void Supervisor::forget(const std::string& machine) {
+bool Supervisor::forget(const std::string& machine) {
   std::lock_guard lock(mutex_);
   auto known = restores_.find(machine);
   // One that has begun meanwhile is not touched.
-  if (known != restores_.end() && under_way(known->second.state)) return;
+  if (known != restores_.end() && under_way(known->second.state)) return true;
   std::error_code error;
   std::filesystem::remove_all(daemon_.run_dir().restore(machine), error);
   if (error) log_line(machine + ": " + error.message() + ": " + daemon_.run_dir().restore(machine));
-  if (known != restores_.end()) restores_.erase(known);
+  return restores_.erase(machine) > 0;
 }
 
 ckpt::Status Supervisor::finish(const std::string& machine) {

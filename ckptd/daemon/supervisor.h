@@ -31,8 +31,8 @@ public:
   Json list(const std::string& machine);
   // ok when no restore onto this name is under way; otherwise the error names the cure.
   ckpt::Status check_free(const std::string& machine, const std::string& cure);
-  // Removes what the last restore onto this name has left.
-  void forget(const std::string& machine);
+  // Removes what the last restore onto this name has left; false: there was none.
+  bool forget(const std::string& machine);
   ckpt::Status finish(const std::string& machine);
 
   // Reserves the name for a restore of `source`, which is one's alone until it is over: the record has the token that

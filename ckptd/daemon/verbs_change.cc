@@ -105,8 +105,11 @@ ckpt::Result<Json> Verbs::remove(const Json& request, const Reply&) {
 ckpt::Result<Json> Verbs::forget(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
   CKPT_TRY(supervisor_.check_free(machine, "wait for its end"));
-  CKPT_TRY(daemon_.forget(machine));
-  supervisor_.forget(machine);
+  auto forgotten = daemon_.forget(machine);
+  if (!forgotten.ok() && forgotten.error().code != Code::not_found) return forgotten.error();
+  // A restore that failed may be all that there is of a name.
+  bool restored = supervisor_.forget(machine);
+  if (!forgotten.ok() && !restored) return forgotten.error();
   daemon_.request_room();
   return Json(Json::object());
 }

@@ -88,6 +88,7 @@ def refusals(site, guest):
         text = refused_line(site, point, options, cmd, code)
         assert words in text, text
     assert not [c for c in site.checkpoints("vm") if c["pins"]], "a refused restore left its pin"
+    assert "odd" not in [m["name"] for m in site.ctl("status")["machines"]], "a machine that never ran is known"
     site.ctl("forget", "odd")
 
 
