@@ -117,7 +117,7 @@ void add_protecting(CLI::App& app, Arguments& a) {
   auto* set = add_command(app, a, "set", "Change interval or retention",
                           [&a] { return set_machine(a.context, a.machine, a.policy, a.assignments); });
   add_machine(set, a)->required();
-  set->add_option("KEY=VALUE", a.assignments, "The same as --interval and --retention: interval=TIME, retention=RULES");
+  set->add_option("SETTING", a.assignments, "interval=TIME or retention=RULES: the same as --interval and --retention");
   add_policy(set, a);
   auto* run =
       add_command(app, a, "run", "Start QEMU as a protected machine: run NAME [OPTIONS] -- qemu-system-x86_64 ARGS...",
