@@ -119,20 +119,26 @@ void SegmentStore::keep_distrusted() {
 Status SegmentStore::recover(std::uint64_t id, Entry& entry) {
   std::string name = segments_folder + segment_name(id);
   CKPT_ASSIGN(std::shared_ptr<Blob> blob, backend_.open(name));
+  // Cut down before its header was durable, or damaged: reads will say so, reclaiming will leave it alone, and the other
+  // segments are as good as they were.
+  auto leave_alone = [&] {
+    std::lock_guard lock(mutex_);
+    distrusted_.insert(id);
+    return Status();
+  };
   if (entry.bytes >= segment_trailer_bytes) {
-    CKPT_ASSIGN(Bytes tail, read_exactly(*blob, entry.bytes - segment_trailer_bytes, segment_trailer_bytes));
-    if (decode_trailer(tail, entry.bytes)) return {};
+    auto tail = read_exactly(*blob, entry.bytes - segment_trailer_bytes, segment_trailer_bytes);
+    if (!tail) return leave_alone();
+    if (decode_trailer(*tail, entry.bytes)) return {};
   }
   auto file = SegmentFile::open(blob, id, uuid_, next_serial_++, true);
-  if (!file) {
-    // Cut down before its header was durable, or damaged: reads will say so, reclaiming will leave it alone.
-    return file.error().code == Code::corrupt ? Status() : Status(file.error());
-  }
-  entry.unsealed = *file;
+  if (!file) return leave_alone();
   Bytes footer;
-  CKPT_TRY((*file)->each_head([&footer](std::uint64_t offset, const FrameHead&, ByteView head_and_table) {
+  Status read = (*file)->each_head([&footer](std::uint64_t offset, const FrameHead&, ByteView head_and_table) {
     append_footer_entry(footer, offset, head_and_table);
-  }));
+  });
+  if (!read) return leave_alone();
+  entry.unsealed = *file;
   CKPT_ASSIGN(auto writable, backend_.open_for_append(name));
   std::uint64_t end = (*file)->scanned_end();
   append_trailer(footer, end);

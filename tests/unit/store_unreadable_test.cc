@@ -84,6 +84,23 @@ TEST_F(StoreUnreadable, AListOfDistrustedSegmentsThatIsNotWholeTrustsNone) {
   for (std::uint64_t at = 0; at < 8; ++at) expect_page(*store, {"vm", 2}, at, 1000 + at);
 }
 
+TEST_F(StoreUnreadable, ASegmentThatCannotBeReadDoesNotKeepTheStoreClosed) {
+  for (bool sealed : {true, false}) {
+    SCOPED_TRACE(sealed);
+    std::uint64_t number = sealed ? 1 : 3;
+    commit("vm", number, {}, 0, 3, 1000 * number);
+    Place place = newest(Kind::page);
+    if (!sealed) env.arm(Fault::power_cut, 0);
+    store.reset();
+    env.power_cycle();
+    env.set_bad(place.path, sealed ? env.file_size(place.path) - 1 : place.offset);
+    store = open();
+    ASSERT_TRUE(store);
+    commit("vm", number + 1, {}, 0, 3, 1000 * number);
+    for (std::uint64_t at = 0; at < 3; ++at) expect_page(*store, {"vm", number + 1}, at, 1000 * number + at);
+  }
+}
+
 TEST_F(StoreUnreadable, ASegmentThatCannotBeRewrittenStopsNoOther) {
   commit("vm", 1, {}, 0, 200, 1000);
   Place place = places(Kind::page).front();
