@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Pages to durable checkpoint, next to zstd -1 alone on the same pages, on one core, in one run. ingest DIRECTORY [FILE]
-// FILE: an image of guest memory; without it pages are generated.
+// Pages to durable checkpoint, next to zstd -1 alone on the same pages, on one core, in one run. ingest DIRECTORY PAGES
+// PAGES: a file of guest memory.
 #include <sys/resource.h>
 #include <zstd.h>
 
@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <random>
 #include <vector>
 
 #include "ckpt/env.h"
@@ -21,7 +20,7 @@ namespace {
 using namespace ckpt;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t bytes_total = 256u << 20;
+constexpr std::size_t bytes_limit = 256u << 20;
 constexpr std::size_t message_bytes = 1u << 20;
 constexpr std::size_t frame_bytes = 4 * 4096;
 constexpr int rounds = 5;
@@ -36,15 +35,11 @@ double cpu_seconds() {
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// About as compressible as guest memory: words from a small set between random ones.
-std::vector<std::uint8_t> generate() {
-  std::mt19937_64 engine(1);
-  std::vector<std::uint8_t> bytes(bytes_total);
-  for (std::size_t i = 0; i + 8 <= bytes.size(); i += 8) {
-    std::uint64_t word = engine();
-    if (word % 16 < 9) word = (word >> 8) % 500 * 0x0101;
-    std::memcpy(&bytes[i], &word, sizeof word);
-  }
+std::vector<std::uint8_t> read_pages(const char* path) {
+  std::vector<std::uint8_t> bytes(bytes_limit);
+  std::FILE* file = std::fopen(path, "rb");
+  bytes.resize(file == nullptr ? 0 : std::fread(bytes.data(), 1, bytes.size(), file) / 4096 * 4096);
+  if (file != nullptr) std::fclose(file);
   return bytes;
 }
 
@@ -77,16 +72,14 @@ double ingest(Store& store, std::uint64_t number, const std::vector<std::uint8_t
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
-    std::fprintf(stderr, "usage: ingest DIRECTORY [FILE]\n");
+  if (argc != 3) {
+    std::fprintf(stderr, "usage: ingest DIRECTORY PAGES\n");
     return 2;
   }
-  std::vector<std::uint8_t> bytes = generate();
-  if (argc > 2) {
-    std::FILE* file = std::fopen(argv[2], "rb");
-    if (file == nullptr) return 2;
-    bytes.resize(std::fread(bytes.data(), 1, bytes.size(), file) / 4096 * 4096);
-    std::fclose(file);
+  std::vector<std::uint8_t> bytes = read_pages(argv[2]);
+  if (bytes.empty()) {
+    std::fprintf(stderr, "there are no pages in %s\n", argv[2]);
+    return 1;
   }
   auto store = Store::open(Env::system(), argv[1], {.create = true});
   if (!store.ok() || !(*store)->add_machine("vm", {}).ok()) {

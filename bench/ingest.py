@@ -7,27 +7,37 @@ Floor: `zstd -1` alone on the same pages in the same frames, in turn.
 Peer: the floor is the peer.
 Target: at least 80 % of zstd alone.
 """
-import os
 import re
 
 from frame import Target
+from guest import Guest
 
 LINE = re.compile(r"^(.*?)\s+median ([\d.]+) MiB/s \(([\d.]+) to ([\d.]+)\)$", re.MULTILINE)
+PAGE = 4096
 
 
-def pages(path, mebibytes):
-    """Few pages, half of them compressible."""
-    with open(path, "wb") as file:
-        for number in range(mebibytes * 256):
-            file.write(os.urandom(2048) + number.to_bytes(8, "little") * 256)
-    return path
+def guest_pages(bench, limit_pages):
+    """What is not zero of a Debian guest's memory, PostgreSQL, Redis and nginx having started; how many pages."""
+    whole, some = bench.scratch + "/memory", bench.scratch + "/pages"
+    with Guest("debian", memory_mib=512, cpus=2, directory=bench.scratch) as guest:
+        guest.start()
+        guest.wait_ready(600)
+        guest.qmp("stop")
+        guest.qmp("pmemsave", val=0, size=512 << 20, filename=whole)
+    kept = 0
+    with open(whole, "rb") as memory, open(some, "wb") as pages:
+        while kept < limit_pages and (page := memory.read(PAGE)):
+            if page.count(0) != PAGE:
+                pages.write(page)
+                kept += 1
+    return some, kept
 
 
 def run(bench):
+    pages, count = guest_pages(bench, 8192 if bench.quick else 65536)
     found = {}
-    some = [pages(bench.scratch + "/pages", 32)] if bench.quick else []
     for number in bench.rounds(3, 1):
-        text = bench.call("ingest", bench.directory(f"store{number}"), *some)
+        text = bench.call("ingest", bench.directory(f"store{number}"), pages)
         for name, *values in LINE.findall(text):
             # Three values of each call: its median and what it lies between.
             found.setdefault(name, []).extend(float(value) for value in values)
@@ -37,4 +47,4 @@ def run(bench):
             by_cpu = "CPU time" in name
             wanted = Target(at_least=0.8, of="floor") if name.startswith("pages") else None
             bench.row(name, "MiB/s", values, floor=floor["CPU" if by_cpu else "clock"], target=wanted)
-    bench.note("Generated pages, about as compressible as guest memory; one core.")
+    bench.note(f"{count * PAGE >> 20} MiB of a Debian guest's memory, without its zero pages; one core.")

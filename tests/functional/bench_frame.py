@@ -23,7 +23,7 @@ from oracle import Tap  # noqa: E402
 
 def run_one():
     with tempfile.TemporaryDirectory() as out:
-        done = subprocess.run([ROOT + "/bench/run", "--quick", "--only", "ingest", "--out", out, "--json"],
+        done = subprocess.run([ROOT + "/bench/run", "--quick", "--only", "store_scale", "--out", out, "--json"],
                               capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)
