@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """tests/run counts what passes, fails, skips, hangs and crashes, and says so."""
+import importlib.machinery
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,8 +17,10 @@ SCRIPTS = {
     "hangs.sh": "# limit: 1\nsleep 600 & echo $! > child; wait",
     "crashes.sh": "echo 'ok 1 - fine so far'; kill -SEGV $$",
     "counts.sh": "echo 'ok 1 - a'; echo 'not ok 2 - b'; echo 'ok 3 - c # SKIP no d'; exit 1",
+    "lacks.sh": "echo 1..3; echo 'ok 1 - all'; echo 'ok 2 - but one'",
+    "plans.sh": "echo 1..1; echo 'ok 1 - once'; echo 1..1; echo 'ok 1 - twice'",
 }
-WANTED_LAST = "3 passed, 4 failed, 2 skipped"
+WANTED_LAST = "7 passed, 5 failed, 2 skipped"
 
 
 def run(root, *options):
@@ -47,6 +51,7 @@ with tempfile.TemporaryDirectory() as root:
     assert result.returncode == 1
     assert "skipped: functional/skips: no such device" in result.stdout
     assert "skipped: functional/counts c: no d" in result.stdout
+    assert "3 cases planned, 2 came" in result.stdout
     assert "broken here" in result.stdout and "signal 11" in result.stdout
     with open(root + "/child", encoding="ascii") as child:
         pid = int(child.read())
@@ -54,6 +59,15 @@ with tempfile.TemporaryDirectory() as root:
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(pid), "what a hanging test started must not outlive it"
+
+    # A googletest program without a case, as after a filter that fits none.
+    loader = importlib.machinery.SourceFileLoader("run", root + "/tests/run")
+    runner = importlib.util.module_from_spec(importlib.util.spec_from_loader("run", loader))
+    loader.exec_module(runner)
+    empty = runner.Test("unit", "empty", ["true"], 60, True, gtest=True)
+    os.makedirs(root + "/build/test-logs", exist_ok=True)
+    runner.run(empty, root + "/build")
+    assert empty.cases == [(runner.FAIL, "", "no cases")], empty.cases
 
     assert run(root, "--only", "passes").returncode == 0
     nothing = run(root, "--only", "no such test")
