@@ -83,7 +83,7 @@ format: packages
 lint: packages
 	git ls-files '*.cc' '*.cpp' '*.h' '*.c' | xargs -r clang-format --dry-run -Werror
 	git ls-files | xargs grep -lE '^#!/bin/(ba)?sh' | xargs -r -n 1 bash -n
-	git ls-files '*.py' tests/run bench/run bench/ab | xargs -r $(PYTHON) -m py_compile
+	git ls-files '*.py' tests/run tests/demo/run bench/run bench/ab scripts/kvm-probe | xargs -r $(PYTHON) -m py_compile
 
 # The cache of QEMU and the guests is kept; its path: scripts/qemu path.
 clean:
