@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// The agent's codecs against golden bytes and against bytes that break a rule. CKPT_UPDATE_GOLDEN=1 writes
-// tests/golden/restore/ anew; only for a new version of the format.
+// The agent's codecs against golden bytes and against bytes that break a rule.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
-
 #include "format/utf8.h"
+#include "golden.h"
 #include "wire.h"
 #include "working_set.h"
 
@@ -19,16 +15,8 @@ using ckpt::Bytes;
 using ckpt::ByteView;
 using ckpt::ByteWriter;
 
-std::string golden_path(const std::string& name) {
-  return std::string(CKPT_SOURCE_ROOT) + "/tests/golden/restore/" + name + ".bin";
-}
-
 void expect_golden(const std::string& name, const Bytes& bytes) {
-  if (std::getenv("CKPT_UPDATE_GOLDEN"))
-    std::ofstream(golden_path(name), std::ios::binary)
-        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  std::ifstream file(golden_path(name), std::ios::binary);
-  EXPECT_EQ(bytes, Bytes(std::istreambuf_iterator<char>(file), {})) << name;
+  ckpt::expect_golden("restore/" + name + ".bin", bytes);
 }
 
 RamBlock example_block(const std::string& name, std::uint64_t address) {

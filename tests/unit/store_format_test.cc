@@ -1,34 +1,19 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// What is written today must be read for ever: golden bytes in tests/golden/store/. CKPT_WRITE_GOLDEN=1 writes those that
-// are not there yet; it never changes one.
+// The store's files against golden bytes.
 #include <gtest/gtest.h>
-
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 
 #include "base/hash.h"
 #include "format/journal.h"
 #include "format/manifest.h"
 #include "format/node.h"
 #include "format/segment.h"
+#include "unit/golden.h"
 
 namespace ckpt {
 namespace {
 
 constexpr std::uint64_t segment_id = 3;
-
-void expect_golden(const std::string& name, const Bytes& bytes) {
-  std::string path = std::string(CKPT_SOURCE_ROOT) + "/tests/golden/store/" + name;
-  if (std::getenv("CKPT_WRITE_GOLDEN") != nullptr && !std::filesystem::exists(path)) {
-    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  }
-  std::ifstream file(path, std::ios::binary);
-  ASSERT_TRUE(file) << path;
-  std::string golden((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  EXPECT_EQ(golden, std::string(bytes.begin(), bytes.end())) << name << " is not written as it was";
-}
 
 StoreUuid uuid() {
   StoreUuid id{};
@@ -79,7 +64,7 @@ Manifest some_manifest() {
 
 TEST(StoreFormat, ASegmentIsAsItWas) {
   Bytes bytes = some_segment();
-  expect_golden("segment.bin", bytes);
+  expect_golden("store/segment.bin", bytes);
   auto header = decode_segment_header(bytes);
   ASSERT_TRUE(header.ok());
   EXPECT_EQ(header->generation, 1u);
@@ -96,7 +81,7 @@ TEST(StoreFormat, AJournalIsAsItWas) {
   encode_journal_header(bytes, {uuid(), 40});
   std::uint64_t sequence = 40;
   for (const JournalRecord& record : all_records()) encode_record(bytes, sequence++, record);
-  expect_golden("journal.bin", bytes);
+  expect_golden("store/journal.bin", bytes);
   EXPECT_EQ(decode_journal_header(bytes)->first_sequence, 40u);
   std::size_t at = journal_header_bytes;
   for (std::uint64_t expected = 40; expected < sequence; ++expected) {
@@ -112,7 +97,7 @@ TEST(StoreFormat, AJournalIsAsItWas) {
 TEST(StoreFormat, AManifestIsAsItWas) {
   Bytes bytes;
   encode_manifest(bytes, some_manifest());
-  expect_golden("manifest.bin", bytes);
+  expect_golden("store/manifest.bin", bytes);
   auto back = decode_manifest(bytes);
   ASSERT_TRUE(back.ok()) << back.error().message();
   EXPECT_EQ(back->objects[0].object.name, "pc.ram");
@@ -124,7 +109,7 @@ TEST(StoreFormat, AListOfSegmentsIsAsItWas) {
   StoreUuid uuid{1, 2, 3};
   Bytes bytes;
   encode_segment_list(bytes, uuid, {1, 7, 0x1234});
-  expect_golden("distrusted.bin", bytes);
+  expect_golden("store/distrusted.bin", bytes);
   EXPECT_EQ(*decode_segment_list(bytes, uuid), (std::vector<std::uint64_t>{1, 7, 0x1234}));
   EXPECT_FALSE(decode_segment_list(bytes, StoreUuid{9}).ok());
   for (std::size_t n = 0; n < bytes.size(); ++n)
