@@ -21,8 +21,9 @@ def play(site, name, base, epochs="2"):
 
 
 def full(site, name, base, why):
+    before = site.log_size()
     assert play(site, name, base) == ("full", None), (name, base)
-    assert why in site.log_text(), site.log_text()
+    assert why in site.log_text(before), site.log_text(before)
     assert site.machine(name)["base"] == ""
     print(f"{name} with base {base[:60]}: a full copy, {why}")
 

@@ -11,7 +11,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from ckpt_site import BUILD, CtlError, Site  # noqa: E402
-from generator import connect  # noqa: E402
+from generator import Generator, connect  # noqa: E402
 
 
 def talk(site, data):
@@ -20,13 +20,13 @@ def talk(site, data):
         try:
             s.sendall(data)
             s.shutdown(socket.SHUT_WR)
-        except OSError:
+        except ConnectionError:
             pass  # ckptd has seen enough
         answer = b""
         while True:
             try:
                 got = s.recv(1 << 20)
-            except OSError:
+            except ConnectionError:
                 break
             if not got:
                 break
@@ -67,7 +67,6 @@ with Site() as site:
     assert code_of(talk(site, b'{"verb":"protect","machine":"\xff\xfe"}\n')) == 3
     assert code_of(talk(site, b'{"verb":"list","machine":{"a":1}}\n')) == 3
     assert code_of(talk(site, b'{"verb":"protect","machine":"vm","policy":{"interval_ms":-5}}\n')) == 3
-    assert code_of(talk(site, b'{"verb":"pin","machine":"vm","point":"1","holder":"' + b"h" * 500 + b'"}\n')) == 1
     several = talk(site, b'{"verb":"hello"}\n' * 3)
     assert len(several) == 3 and all(a["ok"] and a["version"] == 1 for a in several), several
 
@@ -97,6 +96,11 @@ with Site() as site:
     fails(site, 11, "run", "vm", "--", "true", "-daemonize")
     assert site.ctl("protect", "vm", "--interval", "50ms")["socket"] == site.run_dir + "/vm.sock"
     fails(site, 10, "checkpoint", "vm")
+    code, text = Generator(site, ["vm"], "--epochs", "1", "--ram", "1", "--disk", "0").end()
+    assert code == 0, text
+    for holder, number in ((b"h" * 500, 3), (b"", 3)):
+        assert code_of(talk(site, b'{"verb":"pin","machine":"vm","point":"1","holder":"' + holder + b'"}\n')) == number
+    assert not site.checkpoints("vm")[0]["pins"]
     assert site.ctl("set", "vm", "retention=all:60s,10s:10m")["policy"]["interval_ms"] == 50
     assert site.machine("vm")["retention"] == "all:1m,10s:10m"
 

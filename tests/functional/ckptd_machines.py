@@ -61,9 +61,16 @@ def one_name_twice(site):
 def misbehaving(site):
     site.ctl("protect", "bad", "--interval", "100ms", "--retention", "all")
     kept = 0
-    for how in ("truncate", "replay", "foreign-epoch", "oversize", "garbage", "version"):
-        Generator(site, ["bad"], "--epochs", "6", "--ram", "2", "--disk", "2", "--misbehave", how, "--after", "2").end()
+    for how, words in (("truncate", None), ("replay", "was due, and 0 came"), ("foreign-epoch", "is not under way"), ("oversize", "announces"),
+                       ("garbage", "does not begin with CKPS"), ("version", "version 2")):
+        before = site.log_size()
+        code, text = Generator(site, ["bad"], "--epochs", "6", "--ram", "2", "--disk", "2", "--misbehave", how, "--after", "2").end()
+        assert code == (3 if words else 4) and (words or "cut off by this end") in text, (how, code, text)
         machine = site.wait_state("bad", "waiting")
+        said = site.log_text(before)
+        assert (words or "QEMU has closed the connection") in said, (how, said)
+        # What is refused at HELLO was never the machine's connection.
+        assert how in ("truncate", "version") or words in machine["reason"], (how, machine)
         now = len(site.checkpoints("bad"))
         assert now >= kept, (how, now, kept)
         kept = now

@@ -12,7 +12,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from fake_agent import read_ram  # noqa: E402
 from guest import qemu_dir  # noqa: E402
-from restore import Saved, built, load_devices, wait_state, wait_until  # noqa: E402
+from ckpt_site import wait_until  # noqa: E402
+from restore import Saved, built, load_devices, wait_state  # noqa: E402
 
 
 def byte_for_byte(saved):
@@ -57,7 +58,7 @@ def aggressive(saved):
 
 
 def wait_takeover(guest, number):
-    wait_until(lambda: guest.qmp("query-checkpoint-restore")["takeovers"] >= number, "takeover", 15)
+    wait_until(lambda: guest.qmp("query-checkpoint-restore")["takeovers"] >= number, 15, "takeover")
 
 
 def agents_die(saved):
@@ -94,10 +95,10 @@ def store_away(saved):
             agent.kill()
             os.rename(away, away + ".away")
             agent.start()
-            wait_until(lambda: agent.status()["state"] == "waiting for store", "the agent's wait for the store")
+            wait_until(lambda: agent.status()["state"] == "waiting for store", 30, "the agent's wait for the store")
             agent.kill()
             agent.start()
-            status = wait_until(lambda: (now := agent.status())["state"] and now, "the next one's status")
+            status = wait_until(lambda: (now := agent.status())["state"] and now, 30, "the next one's status")
             assert status["state"] == "waiting for store" and status["taken_over"], status
             assert saved.directory in status["reason"] or "segments" in status["reason"], status
             assert agent.process.poll() is None
@@ -142,7 +143,7 @@ def disk_over_nbd(saved):
     server = subprocess.Popen(["nbdkit", "-f", "-r", "-U", sock, built("nbdkit-ckpt-plugin.so"),
                                f"store={saved.store}", f"checkpoint={saved.checkpoint}", "disk=disk0"])
     try:
-        wait_until(lambda: os.path.exists(sock), "nbdkit")
+        wait_until(lambda: os.path.exists(sock), 30, "nbdkit")
         qemu_img = qemu_dir() + "/qemu-img"
         subprocess.check_call([qemu_img, "compare", "-q", "-f", "raw", "-F", "raw", f"nbd+unix:///?socket={sock}",
                                saved.directory + "/checkpoint/disk+disk0"])

@@ -110,7 +110,6 @@ class Connection {
     if (!due || client_.open_epoch() == 0) return;
     Bytes& output = client_.output();
     switch (options_.misbehaviour) {
-      case Misbehaviour::stall:
       case Misbehaviour::truncate:
         output = data_message(client_.open_epoch());
         output.resize(output.size() / 2);

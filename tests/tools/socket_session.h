@@ -8,7 +8,7 @@
 
 namespace ckpt::tools {
 
-enum class Misbehaviour { none, stall, truncate, replay, foreign_epoch, oversize, garbage, version };
+enum class Misbehaviour { none, truncate, replay, foreign_epoch, oversize, garbage, version };
 
 struct SocketOptions {
   std::string path;

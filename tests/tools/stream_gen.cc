@@ -34,14 +34,16 @@ constexpr char usage[] =
     "  --uuid UUID                      of the machine (from the seed)\n"
     "  --base MACHINE@NUMBER            restored from there\n"
     "  --reconnects COUNT (0)           after lost connections\n"
-    "  --misbehave HOW                  stall, truncate, replay, foreign-epoch, oversize, garbage, version\n"
+    "  --misbehave HOW                  truncate, replay, foreign-epoch, oversize, garbage, version\n"
     "  --after COUNT (1)                durable epochs before it misbehaves\n"
     "Exit: 0 all durable, 3 refused, 4 connection lost, 2 usage, 1 anything else.\n";
 
 const std::map<std::string, Misbehaviour> misbehaviours = {
-    {"stall", Misbehaviour::stall},       {"truncate", Misbehaviour::truncate},
-    {"replay", Misbehaviour::replay},     {"foreign-epoch", Misbehaviour::foreign_epoch},
-    {"oversize", Misbehaviour::oversize}, {"garbage", Misbehaviour::garbage},
+    {"truncate", Misbehaviour::truncate},
+    {"replay", Misbehaviour::replay},
+    {"foreign-epoch", Misbehaviour::foreign_epoch},
+    {"oversize", Misbehaviour::oversize},
+    {"garbage", Misbehaviour::garbage},
     {"version", Misbehaviour::version},
 };
 

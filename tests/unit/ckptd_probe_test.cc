@@ -6,10 +6,14 @@
 #include <sys/socket.h>
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "common/probe_target.h"
+#include "common/process.h"
 #include "probe/attempt.h"
+#include "temp_dir.h"
 
 namespace ckptd {
 namespace {
@@ -132,10 +136,20 @@ TEST(Attempt, ACommandIsAnsweredByExitStatusZero) {
 }
 
 TEST(Attempt, ACommandThatHangsIsEndedWithItsChildren) {
-  auto target = parse_probe("exec:sleep 1000 & sleep 1000");
+  const ckpt::TempDir directory;
+  const std::string path = directory / "child";
+  auto target =
+      parse_probe("exec:sleep 1000 & echo $! >" + path + ".new; mv " + path + ".new " + path + "; sleep 1000");
   auto begun = std::make_unique<Attempt>(*target, nullptr, 0);
+  while (!std::filesystem::exists(path)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   EXPECT_EQ(begun->step(), Attempt::Outcome::pending);
+  pid_t number = 0;
+  std::ifstream(path) >> number;
+  const ProcessId child = process_id(number);
+  ASSERT_TRUE(alive(child));
   begun.reset();  // returns: it was killed, not waited for
+  for (int i = 0; i < 3000 && alive(child); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_FALSE(alive(child));
 }
 
 TEST(Attempt, ARefusedConnectionFails) {

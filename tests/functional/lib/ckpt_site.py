@@ -108,9 +108,14 @@ class Site:
         except CtlError:
             return False
 
-    def log_text(self):
-        with open(self.directory + "/ckptd.log", encoding="utf-8", errors="replace") as log:
-            return log.read()[-4000:]
+    def log_size(self):
+        return os.path.getsize(self.directory + "/ckptd.log")
+
+    def log_text(self, since=0):
+        """The end of what was written after so many bytes."""
+        with open(self.directory + "/ckptd.log", "rb") as log:
+            log.seek(since)
+            return log.read().decode(errors="replace")[-4000:]
 
     def stop(self, number=signal.SIGTERM, timeout_s=None):
         """Asked to end it must end well: a sanitizer's complaint is an exit status too."""

@@ -31,8 +31,9 @@ class Generator:
 
 
 def connect(site, name="ckptd"):
+    """It gives up well before ckptd's usual limit of 30 s."""
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(40)
+    s.settimeout(15)
     s.connect(os.path.join(site.run_dir, name + ".sock"))
     return s
 

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 
+from ckpt_site import wait_until
 from fake_agent import read_ram
 from guest import Guest, QmpError
 
@@ -25,22 +26,14 @@ def built(name):
     return os.path.join(BUILD, "restore-agent", name)
 
 
-def wait_until(condition, what, timeout_s=30):
-    end = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what} did not happen in {timeout_s} s"
-        time.sleep(0.02)
-    return value
-
-
 def load_devices(guest, saved):
     guest.qmp("migrate-incoming", uri=f"exec:cat {saved.directory}/checkpoint/device_state+state")
-    wait_until(lambda: guest.qmp("query-migrate").get("status") == "completed", "migrate-incoming")
+    wait_until(lambda: guest.qmp("query-migrate").get("status") == "completed", 30, "migrate-incoming")
 
 
 def wait_state(guest, state):
     return wait_until(lambda: (info := guest.qmp("query-checkpoint-restore"))["state"] == state and info,
-                      f"state '{state}'", 10)
+                      10, f"state '{state}'")
 
 
 class Agent:
