@@ -35,7 +35,10 @@ ckpt::Result<Json> ControlClient::request(const Json& request, const std::functi
       return make_error(Code::unavailable, "ckptd has closed the connection: was it stopped? See its log");
     CKPT_ASSIGN(Json parsed, parse_object(**line, answer_limit_bytes));
     CKPT_ASSIGN(Json answer, check_answer(std::move(parsed)));
-    if (member_of(answer, "more") != Json(true)) return answer;
+    const Json& more_follows = member_of(answer, "more");
+    if (!more_follows.is_boolean() && !more_follows.is_null())
+      return make_error(Code::protocol, "ckptd's answer does not say whether another follows");
+    if (more_follows != Json(true)) return answer;
     if (more && !more(answer)) return make_error(Code::cancelled, "stopped");
   }
 }

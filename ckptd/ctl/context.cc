@@ -20,6 +20,13 @@ std::size_t width(const std::string& text) {
 bool progress_shown = false;
 constexpr std::int64_t progress_interval_ms = 1000;
 
+Json document_of(Json answer, const ckpt::Status& status) {
+  answer.erase("ok");
+  answer.erase("more");
+  if (!status.ok()) answer.update(error_answer(status.error()));
+  return answer;
+}
+
 }  // namespace
 
 ckpt::Result<Json> Context::request(const Json& request, const std::function<bool(const Json&)>& more) const {
@@ -28,10 +35,12 @@ ckpt::Result<Json> Context::request(const Json& request, const std::function<boo
 }
 
 void Context::print_json(Json answer, const ckpt::Status& status) const {
-  answer.erase("ok");
-  answer.erase("more");
-  if (!status.ok()) answer.update(error_answer(status.error()));
-  std::cout << dump_pretty(answer) << "\n" << std::flush;
+  std::cout << dump_pretty(document_of(std::move(answer), status)) << "\n" << std::flush;
+  json_printed = true;
+}
+
+void Context::print_json_line(Json answer, const ckpt::Status& status) const {
+  std::cout << dump(document_of(std::move(answer), status)) << "\n" << std::flush;
   json_printed = true;
 }
 

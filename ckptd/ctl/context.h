@@ -22,6 +22,8 @@ struct Context {
   ckpt::Result<Json> request(const Json& request, const std::function<bool(const Json&)>& more = {}) const;
   // The answer on stdout, without "ok", and with the error in it when there is one: a run prints one document.
   void print_json(Json answer, const ckpt::Status& status = {}) const;
+  // The same on one line, of which a run may print any number.
+  void print_json_line(Json answer, const ckpt::Status& status = {}) const;
 };
 
 // "NAME@POINT"; the point is empty when there is no '@'.

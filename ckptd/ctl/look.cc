@@ -117,20 +117,20 @@ ckpt::Status show_status(const Context& context, const std::string& machine) {
 ckpt::Status show_watch(const Context& context, const std::string& machine, std::uint64_t count) {
   bool terminal = ::isatty(1);
   auto show = [&](Json answer) {
-    answer.erase("ok");
-    answer.erase("more");
     if (context.json)
-      std::cout << dump(answer) << "\n";
+      context.print_json_line(std::move(answer));
     else
-      std::cout << (terminal ? "\033[H\033[2J" : "") << overview_text(answer) << (terminal ? "" : "\n");
-    std::cout << std::flush;
+      std::cout << (terminal ? "\033[H\033[2J" : "") << overview_text(answer) << (terminal ? "" : "\n") << std::flush;
     return static_cast<bool>(std::cout);
   };
   Json request = {{"verb", "watch"}, {"machine", machine}};
   if (count > 0) request["count"] = count;
-  CKPT_ASSIGN(Json last, context.request(request, show));
-  show(last);
-  return {};
+  auto last = context.request(request, show);
+  if (last.ok())
+    show(last.take());
+  else if (context.json)
+    context.print_json_line(Json::object(), last.error());
+  return last.ok() ? ckpt::Status() : last.error();
 }
 
 ckpt::Status show_list(const Context& context, const std::string& machine) {

@@ -59,7 +59,7 @@ void add_looking(CLI::App& app, Arguments& a) {
   auto* watch = add_command(app, a, "watch", "Show the same once a second",
                             [&a] { return show_watch(a.context, a.machine, a.count); });
   add_machine(watch, a);
-  watch->add_option("--count", a.count, "End after so many times")->type_name("N");
+  watch->add_option("--count", a.count, "End after so many times; 0: never")->type_name("N")->capture_default_str();
   add_machine(
       add_command(app, a, "list", "List checkpoints, newest last", [&a] { return show_list(a.context, a.machine); }),
       a);
@@ -81,12 +81,12 @@ void add_changing(CLI::App& app, Arguments& a) {
   auto* checkpoint = add_command(app, a, "checkpoint", "Take a checkpoint now and wait until it is durable",
                                  [&a] { return take_checkpoint(a.context, a.machine, a.name, a.timeout); });
   add_machine(checkpoint, a)->required();
-  checkpoint->add_option("--name", a.name, "Name it; a named checkpoint is kept for ever")->type_name("POINT");
+  checkpoint->add_option("--name", a.name, "Name it; a named checkpoint is kept for ever")->type_name("NEWNAME");
   checkpoint->add_option("--timeout", a.timeout, "Give up after so long")->type_name("TIME")->capture_default_str();
   auto* name = add_command(app, a, "name", "Name a checkpoint, or take its name away",
                            [&a] { return name_checkpoint(a.context, parse_target(a.target), a.name); });
   add_target(name, a)->required();
-  name->add_option("POINT", a.name, "The new name; none: no name any more");
+  name->add_option("NEWNAME", a.name, "The new name; none: no name any more");
   for (bool pinned : {true, false}) {
     auto* pin = add_command(
         app, a, pinned ? "pin" : "unpin", pinned ? "Keep a checkpoint, whatever retention says" : "Undo pin",
