@@ -32,7 +32,6 @@ ckpt::Result<RestoredDisk> disk_from_json(const Json& json) {
   disk.node = text_of(json, "node");
   CKPT_ASSIGN(disk.server_argv, string_array(json, "server_argv"));
   disk.server = process_of(json, "server");
-  disk.read_only = flag_of(json, "read_only");
   disk.streaming = flag_of(json, "streaming");
   disk.local = flag_of(json, "local");
   return disk;
@@ -48,7 +47,6 @@ Json to_json(const RestoreState& state) {
                      {"node", disk.node},
                      {"server_argv", disk.server_argv},
                      {"server", to_json(disk.server)},
-                     {"read_only", disk.read_only},
                      {"streaming", disk.streaming},
                      {"local", disk.local}});
   return {{"version", 1},

@@ -17,7 +17,6 @@ struct RestoredDisk {
   std::string node;     // block node of the overlay in QEMU; found over QMP
   std::vector<std::string> server_argv;
   ProcessId server;  // nbdkit
-  bool read_only = false;
   bool streaming = false;
   bool local = false;
 };

@@ -388,22 +388,12 @@ MachineStatus Machine::status() const {
   return status_;
 }
 
-Policy Machine::policy() const {
-  std::lock_guard lock(mutex_);
-  return policy_;
-}
-
 void Machine::set_policy(const Policy& policy) {
   {
     std::lock_guard lock(mutex_);
     policy_ = policy;
   }
   wake();
-}
-
-Json Machine::config() const {
-  std::lock_guard lock(mutex_);
-  return config_;
 }
 
 void Machine::set_config(const Json& config) {

@@ -57,9 +57,7 @@ public:
 
   const std::string& name() const { return name_; }
   MachineStatus status() const;
-  Policy policy() const;
   void set_policy(const Policy& policy);
-  Json config() const;
   // Counts from the next connection on.
   void set_config(const Json& config);
 
