@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "daemon/block_jobs.h"
 
+#include <algorithm>
+
 #include "common/qmp.h"
 
 namespace ckptd {
@@ -26,6 +28,12 @@ Json find_overlay(const Json& nodes, const std::string& overlay) {
   return {};
 }
 
+// The disks share the bandwidth that was allowed; memory has all of its own by now. For QEMU 0 is no limit, too.
+std::uint64_t share_of_bandwidth(const RestoreState& state) {
+  if (state.bandwidth_bytes_s == 0) return 0;
+  return std::max<std::uint64_t>(1, state.bandwidth_bytes_s / state.disks.size());
+}
+
 ckpt::Result<Json> query_nodes(Qmp& qmp) { return qmp.execute("query-named-block-nodes", {{"flat", true}}); }
 
 }  // namespace
@@ -41,10 +49,8 @@ ckpt::Result<std::vector<RestoredDisk>> start_block_streams(const RestoreState& 
     Json node = find_overlay(nodes, disk.overlay);
     if (node.is_null()) return make_error(Code::not_found, "QEMU has no block node of " + disk.overlay);
     disk.node = text_of(node, "node-name");
-    // The disks share the bandwidth that was allowed; memory has all of its own by now.
-    auto started = qmp.execute(
-        "block-stream",
-        {{"job-id", job_name(i)}, {"device", disk.node}, {"speed", state.bandwidth_bytes_s / state.disks.size()}});
+    auto started = qmp.execute("block-stream",
+                               {{"job-id", job_name(i)}, {"device", disk.node}, {"speed", share_of_bandwidth(state)}});
     if (!started.ok()) return make_error(started.error().code, "disk " + disk.name + ": " + started.error().message());
     disk.streaming = true;
   }
