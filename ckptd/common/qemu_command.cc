@@ -89,6 +89,19 @@ ckpt::Status check_driver(const QemuDisk& disk) {
 
 }  // namespace
 
+Json stream_object(const std::string& socket, const std::string& base) {
+  Json object = {{"qom-type", "checkpoint-stream"}, {"id", "ckpt0"}, {"path", socket}};
+  if (!base.empty()) object["base"] = base;
+  return object;
+}
+
+std::string object_option(const Json& object) {
+  std::string text = text_of(object, "qom-type");
+  for (const auto& [key, value] : object.items())
+    if (key != "qom-type") text += "," + key + "=" + double_commas(value.get<std::string>());
+  return text;
+}
+
 ckpt::Status QemuCommand::read_arguments(const std::vector<std::string>& argv) {
   for (std::size_t i = 1; i < argv.size(); ++i) {
     Argument argument;
@@ -261,6 +274,10 @@ void QemuCommand::add(const std::string& option, const std::string& value) {
   argument.option = option;
   if (!value.empty()) argument.value = value;
   arguments_.push_back(std::move(argument));
+}
+
+void QemuCommand::add_qmp(const std::string& socket) {
+  add("-qmp", "unix:" + double_commas(socket) + ",server=on,wait=off");
 }
 
 void QemuCommand::remove_flag(const std::string& option) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ckpt/result.h"
+#include "common/json.h"
 #include "common/qemu_options.h"
 
 namespace ckptd {
@@ -19,6 +20,12 @@ struct QemuDisk {
   std::string format;  // empty: QEMU probes
   bool read_only = false;
 };
+
+// What makes a QEMU a machine of the ckptd that listens at `socket`: object-add's arguments. `base`: what it is
+// restored from, when that is a checkpoint of the store.
+Json stream_object(const std::string& socket, const std::string& base = {});
+// An object as the value of -object.
+std::string object_option(const Json& object);
 
 class QemuCommand {
 public:
@@ -36,6 +43,8 @@ public:
   // A VM generation ID device gets a new ID: the guest learns that it is a copy.
   void renew_generation_id();
   void add(const std::string& option, const std::string& value = {});
+  // A monitor that waits for nobody, at a UNIX socket.
+  void add_qmp(const std::string& socket);
   // Removes options without a value, such as -S.
   void remove_flag(const std::string& option);
   bool has(const std::string& option) const;

@@ -29,13 +29,13 @@ std::vector<std::string> split_words(std::string_view text) {
   return words;
 }
 
-std::string double_commas(const std::string& text) {
+}  // namespace
+
+std::string double_commas(const std::string& value) {
   std::string doubled;
-  for (char c : text) doubled += c == ',' ? std::string(",,") : std::string(1, c);
+  for (char c : value) doubled += c == ',' ? std::string(",,") : std::string(1, c);
   return doubled;
 }
-
-}  // namespace
 
 ckpt::Status QemuOptions::flatten(const std::string& prefix, const std::string& json_text) {
   Json json = Json::parse(json_text, nullptr, false);

@@ -40,4 +40,7 @@ private:
   std::vector<Entry> entries_;
 };
 
+// A value as it stands in such a list.
+std::string double_commas(const std::string& value);
+
 }  // namespace ckptd

@@ -7,6 +7,7 @@
 
 #include "ckpt/store.h"
 #include "common/policy.h"
+#include "common/qemu_command.h"
 #include "common/qmp.h"
 #include "common/text.h"
 #include "ctl/commands.h"
@@ -128,16 +129,14 @@ ckpt::Status protect_machine(const Context& context, const std::string& machine,
   }
   std::string state_before = text_of(machine_now(context, machine), "state", "not protected");
   CKPT_ASSIGN(Json answer, context.request({{"verb", "protect"}, {"machine", machine}, {"policy", policy}}));
-  std::string socket = text_of(answer, "socket");
+  const Json object = stream_object(text_of(answer, "socket"));
   if (connection) {
-    auto added =
-        connection->execute("object-add", {{"qom-type", "checkpoint-stream"}, {"id", "ckpt0"}, {"path", socket}});
+    auto added = connection->execute("object-add", object);
     if (!added.ok()) return undo_protect(context, machine, state_before != "not protected", added.error());
   }
   return say(context, answer,
-             qmp.empty()
-                 ? "waiting for " + machine + ": start its QEMU with -object checkpoint-stream,id=ckpt0,path=" + socket
-                 : machine + " is protected");
+             qmp.empty() ? "waiting for " + machine + ": start its QEMU with -object " + object_option(object)
+                         : machine + " is protected");
 }
 
 ckpt::Status unprotect_machine(const Context& context, const std::string& machine) {

@@ -196,12 +196,14 @@ ckpt::Status Restore::start_qemu() {
   command_->remove_flag("-S");
   command_->add("-S");
   command_->add("-incoming", "defer");
-  command_->add("-object", "checkpoint-restore,id=restore0,path=" + directory_ + "/agent.sock");
+  command_->add(
+      "-object",
+      object_option({{"qom-type", "checkpoint-restore"}, {"id", "restore0"}, {"path", directory_ + "/agent.sock"}}));
   // With a disk that the checkpoint lacks, the checkpoint is no base: the store has nothing of that disk, and
   // everything is copied anew.
-  std::string base = has_foreign_disk_ ? "" : ",base=" + text_of(begun_, "base");
-  command_->add("-object", "checkpoint-stream,id=ckpt0,path=" + text_of(begun_, "socket") + base);
-  command_->add("-qmp", "unix:" + state_.qmp + ",server=on,wait=off");
+  std::string base = has_foreign_disk_ ? "" : text_of(begun_, "base");
+  command_->add("-object", object_option(stream_object(text_of(begun_, "socket"), base)));
+  command_->add_qmp(state_.qmp);
   ::unlink(state_.qmp.c_str());
   SpawnOptions spawn{.directory = cwd_,
                      .log_path = options_.foreground ? "" : state_.log_path(directory_),

@@ -19,13 +19,6 @@ namespace {
 
 constexpr int server_start_s = 30;
 
-// As a value in a list of QEMU's options.
-std::string escaped(const std::string& value) {
-  std::string text;
-  for (char c : value) text += c == ',' ? ",," : std::string(1, c);
-  return text;
-}
-
 }  // namespace
 
 ckpt::Status Restore::place_disks() {
@@ -133,7 +126,7 @@ ckpt::Status Restore::fetch_disks() {
         "qcow2",
         "--image-opts",
         "driver=raw,file.driver=nbd,file.server.type=unix,file.open-timeout=" + std::to_string(server_start_s) +
-            ",file.server.path=" + escaped(server_socket(i)),
+            ",file.server.path=" + double_commas(server_socket(i)),
         disk.overlay};
     if (state_.bandwidth_bytes_s) argv.insert(argv.begin() + 2, {"-r", std::to_string(state_.bandwidth_bytes_s)});
     auto begun_ms = monotonic_ms();

@@ -60,8 +60,8 @@ ckpt::Status run_machine(const Context& context, const std::string& machine, con
               context.request({{"verb", "protect"}, {"machine", machine}, {"config", config}, {"policy", policy}}));
 
   std::string qmp = text_of(answer, "qmp");
-  command.add("-object", "checkpoint-stream,id=ckpt0,path=" + text_of(answer, "socket"));
-  command.add("-qmp", "unix:" + qmp + ",server=on,wait=off");
+  command.add("-object", object_option(stream_object(text_of(answer, "socket"))));
+  command.add_qmp(qmp);
   ::unlink(qmp.c_str());
   // QEMU keeps this process.
   CKPT_TRY(write_pid_file(text_of(answer, "pid_file"), process_id(::getpid())));

@@ -124,6 +124,7 @@ def refused_line(site, point, options, command, code):
 
 def main():
     with Site(interval="500ms") as site, Guest("linux-small", directory=site.directory) as guest:
+        site.run_dir += ",1"  # a comma separates QEMU's options
         site.start()
         site.run(guest, "vm")
         guest.wait_ready()

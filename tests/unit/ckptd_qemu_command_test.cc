@@ -108,6 +108,14 @@ TEST(QemuCommand, RefusesWhatItCouldNotBuildAgain) {
   EXPECT_NE(refusal({"qemu", "-device", "{\"driver\":"}).find("not JSON"), std::string::npos);
 }
 
+TEST(QemuCommand, WritesWhatItAddsSoThatACommaStaysInItsValue) {
+  EXPECT_EQ(object_option(stream_object("/r,1/vm.sock", "a/00@2")),
+            "checkpoint-stream,base=a/00@2,id=ckpt0,path=/r,,1/vm.sock");
+  auto command = parsed({"qemu"});
+  command.add_qmp("/r,1/vm.qmp");
+  EXPECT_EQ(join(command.argv(), " "), "qemu -qmp unix:/r,,1/vm.qmp,server=on,wait=off");
+}
+
 TEST(QemuCommand, FindsTheGuestAgentAndRenewsTheGenerationId) {
   auto command = parsed({"qemu", "-chardev", "socket,path=/ga.sock,server=on,wait=off,id=ga", "-device",
                          "virtserialport,chardev=ga,name=org.qemu.guest_agent.0", "-device",
