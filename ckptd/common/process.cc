@@ -113,7 +113,8 @@ ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, con
     ::setsid();
     pid_t child = ::fork();
     if (child == 0) {
-      // nbdkit asks to be ended with its parent: that must be the last one, not the process between.
+      // nbdkit asks to be ended with its parent: that must be the last one, not the process between. And nothing may
+      // run that no record names: without the starter nobody releases it.
       ::close(release_end.get());
       char go;
       if (::read(wait_end.get(), &go, 1) != 1) ::_exit(127);
@@ -126,19 +127,17 @@ ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, con
   write_end.reset();
   while (::waitpid(middle, nullptr, 0) < 0 && errno == EINTR) {
   }
+  // The child's number as a negative one, or why there is none; later the errno of what the child could not do.
+  int value = 0;
+  if (::read(read_end.get(), &value, sizeof(value)) != sizeof(value))
+    return make_error(Code::io, "cannot start " + argv[0]);
+  if (value > 0) return ckpt::system_error(value, "cannot start " + argv[0]);
+  const ProcessId child = process_id(-value);
+  if (options.record) CKPT_TRY(options.record(child));
   (void)!::write(release_end.get(), "", 1);
-  // Two reports may come: the child's number as a negative one, and the errno of what could not be done.
-  pid_t child = 0;
-  int error = 0;
-  for (int value; ::read(read_end.get(), &value, sizeof(value)) == sizeof(value);) {
-    if (value < 0)
-      child = -value;
-    else
-      error = value;
-  }
-  if (error != 0) return ckpt::system_error(error, "cannot start " + argv[0]);
-  if (child == 0) return make_error(Code::io, "cannot start " + argv[0]);
-  return process_id(child);
+  if (::read(read_end.get(), &value, sizeof(value)) == sizeof(value))
+    return ckpt::system_error(value, "cannot start " + argv[0]);
+  return child;
 }
 
 ckpt::Result<std::string> run_helper(const std::vector<std::string>& argv, std::int64_t time_limit_ms,

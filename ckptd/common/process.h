@@ -35,10 +35,12 @@ struct SpawnOptions {
   std::string directory;    // to run in; empty: this one
   std::string log_path;     // stdout and stderr are appended there; empty: inherited
   bool keep_input = false;  // else stdin is /dev/null
+  // Is told of the process before that does anything; when this fails, or its caller dies in it, it never will.
+  std::function<ckpt::Status(const ProcessId&)> record;
 };
 
 // Starts argv[0] (searched in PATH) in a session of its own, as no child of this process, with no descriptor above 2.
-// Errors: not_found and others, when it cannot be executed.
+// Errors: not_found and others, when it cannot be executed; `record`'s.
 ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, const SpawnOptions& options);
 
 // Runs a helper to its end; its output, cut at 64 KiB. `watch` gets the output so far, four times a second. Errors: io

@@ -100,10 +100,7 @@ ckpt::Status Restore::build() {
   CKPT_TRY(read_command());
   CKPT_TRY(place_disks());
   CKPT_TRY(start_agent());
-  // What ckptd knows of is ended when this process dies.
-  CKPT_TRY(save());
   CKPT_TRY(start_servers());
-  CKPT_TRY(save());
   CKPT_TRY(start_probe());
   mark("agent and disks");
   if (options_.mode == "full") CKPT_TRY(fetch_disks());
@@ -147,6 +144,17 @@ ckpt::Status Restore::read_command() {
   return {};
 }
 
+// What ckptd knows of is ended when this process dies, so it is told before there is anything to end.
+ckpt::Status Restore::start(const std::vector<std::string>& argv, SpawnOptions options, ProcessId& process) {
+  options.record = [&](const ProcessId& started) {
+    process = started;
+    return save();
+  };
+  auto started = spawn_detached(argv, options);
+  if (!started.ok()) return started.error();
+  return {};
+}
+
 ckpt::Status Restore::start_agent() {
   CKPT_ASSIGN(std::string agent, find_restore_agent());
   state_.agent_argv = {agent,
@@ -168,16 +176,14 @@ ckpt::Status Restore::start_agent() {
   }
   // Of an earlier restore, which this agent does not go on from.
   ::unlink(state_.agent_status.c_str());
-  CKPT_ASSIGN(state_.agent,
-              spawn_detached(state_.agent_argv, {.directory = "/", .log_path = state_.log_path(directory_)}));
-  return {};
+  return start(state_.agent_argv, {.directory = "/", .log_path = state_.log_path(directory_)}, state_.agent);
 }
 
 ckpt::Status Restore::start_servers() {
   for (std::size_t i = 0; i < state_.disks.size(); ++i) {
     ::unlink(server_socket(i).c_str());
-    CKPT_ASSIGN(state_.disks[i].server, spawn_detached(state_.disks[i].server_argv,
-                                                       {.directory = "/", .log_path = state_.log_path(directory_)}));
+    CKPT_TRY(start(state_.disks[i].server_argv, {.directory = "/", .log_path = state_.log_path(directory_)},
+                   state_.disks[i].server));
   }
   return {};
 }
@@ -208,9 +214,8 @@ ckpt::Status Restore::start_qemu() {
   SpawnOptions spawn{.directory = cwd_,
                      .log_path = options_.foreground ? "" : state_.log_path(directory_),
                      .keep_input = options_.foreground};
-  CKPT_ASSIGN(state_.qemu, spawn_detached(command_->argv(), spawn));
-  CKPT_TRY(write_pid_file(text_of(begun_, "pid_file"), state_.qemu));
-  return save();
+  CKPT_TRY(start(command_->argv(), std::move(spawn), state_.qemu));
+  return write_pid_file(text_of(begun_, "pid_file"), state_.qemu);
 }
 
 ckpt::Error Restore::died(const std::string& what) const {

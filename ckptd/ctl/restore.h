@@ -36,6 +36,8 @@ private:
   // Full mode: nothing is missing any more when the guest starts.
   ckpt::Status fetch_disks();
   ckpt::Status fetch_memory();
+  // Starts what outlives this process; `process` is it.
+  ckpt::Status start(const std::vector<std::string>& argv, SpawnOptions options, ProcessId& process);
   ckpt::Status start_agent();
   ckpt::Status start_servers();
   ckpt::Status start_probe();

@@ -125,6 +125,9 @@ class Starter:
         self.process.kill()
         self.process.wait()
 
+    def has_nothing_left(self):
+        return not alive(self.qemu) and not alive(self.agent)
+
     def end(self):
         self.kill()
         for process in self.processes:
@@ -154,12 +157,12 @@ def starter_dies(site):
             if steps != ["starting", "resuming"]:
                 answer = begin(site)
                 assert answer["ok"], answer
-                assert not steps or not (alive(starter.qemu) or alive(starter.agent)), "the dead starter's processes live on"
+                assert not steps or starter.has_nothing_left(), "the dead starter's processes live on"
                 assert pins(site) == {(2, "restore:b")}
                 assert abandon(site, answer["token"])["ok"]
             else:
                 assert "ckptctl ended" in phase_of(site, ("failed",))["reason"]
-                wait_until(lambda s=starter: not alive(s.qemu), 30, "a QEMU whose guest never ran to be ended")
+                wait_until(starter.has_nothing_left, 30, "QEMU and agent to be ended, as the guest never ran")
             assert pins(site) == set()
         finally:
             starter.end()
@@ -200,6 +203,7 @@ def ckptd_dies(site):
         starter.kill()
         site.start()
         phase_of(site, ("failed",))
+        wait_until(starter.has_nothing_left, 30, "QEMU and agent to be ended")
         assert pins(site) == set()
     finally:
         starter.end()
@@ -293,6 +297,59 @@ def record_cannot_be_saved(site):
     wait_until(lambda: record(site)["agent"]["pid"] == now["agent_pid"], 30, "the record to be saved")
 
 
+def script(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("#!/bin/sh\n" + text)
+    os.chmod(path, 0o755)
+    return path
+
+
+def of_same_command(process):
+    """Processes that were forked from this one and have become no other program yet."""
+    command = read(f"/proc/{process.pid}/cmdline")
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if int(name) != process.pid and alive(int(name)) and read(f"/proc/{name}/cmdline") == command:
+                found.append(int(name))
+        except OSError:
+            pass  # it has ended
+    return found
+
+
+def nothing_runs_unrecorded(site):
+    """ckptctl dies when it has made the agent's process and ckptd, which hangs, has not heard of it: that process never becomes an agent."""
+    site.ctl("protect", "disked")
+    code, text = Generator(site, ["disked"], "--epochs", "2", "--ram", "1", "--disk", "1").end()
+    assert code == 0, text
+    folder = site.directory + "/stand-ins"
+    os.mkdir(folder)
+    qemu = script(folder + "/qemu", "exec sleep 3600\n")
+    # What makes the disk's image comes just before the agent.
+    script(folder + "/qemu-img", f"kill -STOP {site.process.pid}\n")
+    agent = script(folder + "/agent", f"echo $$ >{folder}/ran\nexec sleep 3600\n")
+    starter = subprocess.Popen(site.command("restore", "disked", "--as", "b", "--disk-dir", folder, "--", qemu, "-drive", "file=/d,id=disk0"),
+                               env=dict(os.environ, CKPT_RESTORE_AGENT=agent, CKPT_NBDKIT_PLUGIN=agent), stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: starter.poll() is not None or os.path.exists(folder + "/ran") or of_same_command(starter), 30, "the agent's process")
+        assert starter.poll() is None, starter.stderr.read()
+        time.sleep(0.5)  # what may run too early has the time for it
+        of_agent = of_same_command(starter)
+        starter.kill()
+        site.stop(signal.SIGKILL)
+        wait_until(lambda: not any(map(alive, of_agent)), 30, "the agent's process to end")
+    finally:
+        starter.kill()
+        starter.wait()
+        starter.stderr.close()
+        if os.path.exists(folder + "/ran"):
+            os.kill(int(read(folder + "/ran")), signal.SIGKILL)
+    assert of_agent and not os.path.exists(folder + "/ran"), "an agent ran of which ckptd had not heard"
+    site.start()
+    phase_of(site, ("failed",))
+    site.ctl("forget", "disked")
+
+
 def host_restarts(site):
     """RUN_DIR is gone then; a pin that no restore has is dropped, all others stay."""
     starter = Starter(site)
@@ -334,7 +391,7 @@ with Site(interval="50ms") as shared:
     try:
         status, text = Generator(shared, ["a"], "--epochs", "4", "--ram", "2", "--disk", "0").end()
         assert status == 0, text
-        for case in (one_wins, starter_dies, starter_dies_early, ckptd_dies, guest_runs, host_restarts, original_lives):
+        for case in (one_wins, starter_dies, starter_dies_early, ckptd_dies, nothing_runs_unrecorded, guest_runs, host_restarts, original_lives):
             case(shared)
     except BaseException:
         print(shared.log_text())

@@ -37,6 +37,11 @@ std::string first_line(const std::string& path) {
   return line;
 }
 
+bool ends(const ProcessId& process) {
+  for (int i = 0; i < 1000 && alive(process); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return !alive(process);
+}
+
 // While it lives this process can open no file.
 class NoDescriptors {
 public:
@@ -59,6 +64,55 @@ protected:
 private:
   const ckpt::TempDir directory_;
 };
+
+TEST_F(Process, IsKnownBeforeItDoesAnything) {
+  ProcessId known;
+  auto record = [&](const ProcessId& started) -> ckpt::Status {
+    known = started;
+    EXPECT_TRUE(alive(started));
+    ::usleep(100'000);  // time to do something too early
+    EXPECT_NE(::access(path().c_str(), F_OK), 0);
+    return {};
+  };
+  auto started = spawn_detached({"/bin/sh", "-c", "echo $$"}, {.log_path = path(), .record = record});
+  ASSERT_TRUE(started.ok()) << started.error().message();
+  EXPECT_EQ(*started, known);
+  EXPECT_EQ(first_line(path()), std::to_string(known.pid));
+}
+
+TEST_F(Process, ThatCannotBeRecordedNeverRuns) {
+  ProcessId known;
+  auto record = [&](const ProcessId& started) -> ckpt::Status {
+    known = started;
+    return ckpt::make_error(ckpt::Code::no_space, "no room");
+  };
+  auto started = spawn_detached({"/bin/sh", "-c", "echo ran; sleep 1000"}, {.log_path = path(), .record = record});
+  ASSERT_FALSE(started.ok());
+  EXPECT_EQ(started.error().code, ckpt::Code::no_space);
+  EXPECT_TRUE(ends(known));
+  EXPECT_NE(::access(path().c_str(), F_OK), 0);
+}
+
+TEST_F(Process, WhoseStarterDiesBeforeItIsRecordedNeverRuns) {
+  const std::string number = path() + ".pid";
+  auto record = [&](const ProcessId& started) -> ckpt::Status {
+    (void)write_pid_file(number, started);
+    ::kill(::getpid(), SIGKILL);
+    return {};
+  };
+  pid_t starter = ::fork();
+  if (starter == 0) {
+    (void)spawn_detached({"/bin/sh", "-c", "echo ran; sleep 1000"}, {.log_path = path(), .record = record});
+    ::_exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(starter, &status, 0), starter);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  auto known = read_pid_file(number);
+  ASSERT_TRUE(known.ok() && known->identified());
+  EXPECT_TRUE(ends(*known));
+  EXPECT_NE(::access(path().c_str(), F_OK), 0);
+}
 
 // Or a program that asks the kernel to be ended with its parent, as nbdkit does, ends as soon as it is started.
 TEST_F(Process, HasFromTheBeginningTheParentThatItKeeps) {
