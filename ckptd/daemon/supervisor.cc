@@ -240,16 +240,28 @@ bool Supervisor::tend_memory(RestoreState& state, const Json& agent) {
   return true;
 }
 
+// The next ckptd must know of it, should this one end. But it is needed also when RUN_DIR is full: step() says so then,
+// and tries again.
+ckpt::Status Supervisor::start(const RestoreState& state, const std::vector<std::string>& argv, ProcessId& process) {
+  auto record = [&](const ProcessId& started) -> ckpt::Status {
+    process = started;
+    (void)save_restore(directory_of(state), state);
+    return {};
+  };
+  auto started =
+      spawn_detached(argv, {.directory = "/", .log_path = state.log_path(directory_of(state)), .record = record});
+  if (!started.ok()) return started.error();
+  return {};
+}
+
 bool Supervisor::tend_agent(RestoreState& state, bool done) {
   if (done || alive(state.agent) || !may_start("agent " + state.name)) return false;
-  auto agent = spawn_detached(state.agent_argv, {.directory = "/", .log_path = state.log_path(directory_of(state))});
-  if (!agent.ok()) {
-    log_line(state.name + ": restore-agent has died and cannot be started again: " + agent.error().message());
-    state.reason = agent.error().message();
+  if (auto started = start(state, state.agent_argv, state.agent); !started.ok()) {
+    log_line(state.name + ": restore-agent has died and cannot be started again: " + started.error().message());
+    state.reason = started.error().message();
     return true;
   }
-  log_line(state.name + ": restore-agent has died; a new one takes over as process " + std::to_string(agent->pid));
-  state.agent = *agent;
+  log_line(state.name + ": restore-agent has died; a new one takes over as process " + std::to_string(state.agent.pid));
   ++state.agent_restarts;
   return true;
 }
@@ -259,15 +271,13 @@ bool Supervisor::tend_servers(RestoreState& state) {
   for (auto& disk : state.disks) {
     if (disk.local || alive(disk.server) || !may_start("server " + state.name + " " + disk.name)) continue;
     remove_server_socket(disk);
-    auto server = spawn_detached(disk.server_argv, {.directory = "/", .log_path = state.log_path(directory_of(state))});
-    if (!server.ok()) {
-      log_line(state.name + ": nbdkit of disk " + disk.name + " cannot be started again: " + server.error().message());
+    changed = true;
+    if (auto started = start(state, disk.server_argv, disk.server); !started.ok()) {
+      log_line(state.name + ": nbdkit of disk " + disk.name + " cannot be started again: " + started.error().message());
       continue;
     }
     log_line(state.name + ": nbdkit of disk " + disk.name + " has died; a new one takes over as process " +
-             std::to_string(server->pid));
-    disk.server = *server;
-    changed = true;
+             std::to_string(disk.server.pid));
   }
   return changed;
 }

@@ -222,6 +222,7 @@ def guest_runs(site):
         phase_of(site, ("running",))
         assert alive(starter.qemu) and pins(site) == {(2, "restore:b")}
         record_cannot_be_saved(site)
+        ckptd_dies_with_the_next_agent(site)
         probe_sees_it_run(site)
         # No agent has ever said a word; one that is not needed any more leaves.
         starter.memory = "done"
@@ -304,9 +305,9 @@ def script(path, text):
     return path
 
 
-def of_same_command(process):
-    """Processes that were forked from this one and have become no other program yet."""
-    command = read(f"/proc/{process.pid}/cmdline")
+def forked_only(process):
+    """Processes that were forked from this one, which may have ended, and have become no other program yet."""
+    command = "".join(word + "\0" for word in process.args).encode()
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -331,13 +332,13 @@ def nothing_runs_unrecorded(site):
     starter = subprocess.Popen(site.command("restore", "disked", "--as", "b", "--disk-dir", folder, "--", qemu, "-drive", "file=/d,id=disk0"),
                                env=dict(os.environ, CKPT_RESTORE_AGENT=agent, CKPT_NBDKIT_PLUGIN=agent), stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: starter.poll() is not None or os.path.exists(folder + "/ran") or of_same_command(starter), 30, "the agent's process")
+        wait_until(lambda: starter.poll() is not None or os.path.exists(folder + "/ran") or forked_only(starter), 30, "the agent's process")
         assert starter.poll() is None, starter.stderr.read()
         time.sleep(0.5)  # what may run too early has the time for it
-        of_agent = of_same_command(starter)
+        of_agent = forked_only(starter)
         starter.kill()
         site.stop(signal.SIGKILL)
-        wait_until(lambda: not any(map(alive, of_agent)), 30, "the agent's process to end")
+        wait_until(lambda: not forked_only(starter), 30, "the agent's process to end")
     finally:
         starter.kill()
         starter.wait()
@@ -348,6 +349,22 @@ def nothing_runs_unrecorded(site):
     site.start()
     phase_of(site, ("failed",))
     site.ctl("forget", "disked")
+
+
+def ckptd_dies_with_the_next_agent(site):
+    """It has made that one's process and hangs in writing it down: the process never becomes an agent that nobody knows of."""
+    in_the_way = f"{site.run_dir}/restore/b/state.json.new"
+    os.mkfifo(in_the_way)
+    process = site.process
+    os.kill(record(site)["agent"]["pid"], signal.SIGKILL)
+    try:
+        wait_until(lambda: forked_only(process), 30, "the next agent's process")
+    finally:
+        site.stop(signal.SIGKILL)
+    wait_until(lambda: not forked_only(process), 30, "it to end")
+    os.unlink(in_the_way)
+    site.start()
+    wait_until(lambda: alive(record(site)["agent"]["pid"]), 30, "an agent")
 
 
 def host_restarts(site):

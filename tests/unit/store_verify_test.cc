@@ -264,6 +264,9 @@ TEST(StoreVerify, AFlippedBitInTheJournalsLastRecordCutsOnlyThat) {
     history.expect_kept(History::count);
     EXPECT_EQ(history.store->checkpoint({"m", History::count})->name, "");
     EXPECT_TRUE(history.commit(History::count + 1));
+    history.store.reset();
+    history.open();
+    EXPECT_FALSE(history.store->stats().damaged);
     history.expect_kept(History::count + 1);
   }
 }
