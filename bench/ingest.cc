@@ -99,7 +99,8 @@ int main(int argc, char** argv) {
     first_cpu.push_back(mib / (cpu_seconds() - between));
     again.push_back(mib / ingest(**store, static_cast<std::uint64_t>(2 * round + 2), bytes));
   }
-  for (auto* values : {&floors, &floors_cpu, &first_times, &first_cpu, &again}) std::sort(values->begin(), values->end());
+  for (auto* values : {&floors, &floors_cpu, &first_times, &first_cpu, &again})
+    std::sort(values->begin(), values->end());
   auto show = [](const char* name, const std::vector<double>& v) {
     std::printf("%-34s median %.0f MiB/s (%.0f to %.0f)\n", name, v[v.size() / 2], v.front(), v.back());
   };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Does a store stay as fast after a day of one-second epochs as it was after 100? A generated stream: each epoch dirties
-// some pages of a 4 GiB machine. store_scale DIRECTORY [EPOCHS [PAGES]]
+// Does a store stay as fast after a day of one-second epochs as it was after 100? A generated stream: each epoch
+// dirties some pages of a 4 GiB machine. store_scale DIRECTORY [EPOCHS [PAGES]]
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -35,7 +35,9 @@ void must(Status status) {
   std::exit(1);
 }
 
-double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -60,20 +62,23 @@ double now_mib() {
 double cpu_ms() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  auto ms = [](const timeval& t) { return static_cast<double>(t.tv_sec) * 1e3 + static_cast<double>(t.tv_usec) * 1e-3; };
+  auto ms = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) * 1e3 + static_cast<double>(t.tv_usec) * 1e-3;
+  };
   return ms(usage.ru_utime) + ms(usage.ru_stime);
 }
 
 class Generator {
- public:
+public:
   Generator(Store& store, std::uint64_t pages) : store_(store), pages_(pages) {}
 
   // Half of what it writes lies in a hot part, half anywhere, as a guest does.
   void epoch(std::uint64_t number) {
     EpochBase base;
     if (number > 1) base.parent = {"vm", number - 1};
-    auto writer = must(store_.begin_epoch("vm", number, base, {{ObjectClass::ram, "pc.ram", ram_bytes, 4096, 0},
-                                                               {ObjectClass::device_state, "devices", 0, 0, 0}}));
+    auto writer = must(store_.begin_epoch(
+        "vm", number, base,
+        {{ObjectClass::ram, "pc.ram", ram_bytes, 4096, 0}, {ObjectClass::device_state, "devices", 0, 0, 0}}));
     std::array<std::uint8_t, 4096> page{};
     std::uint64_t total = ram_bytes / sizeof page;
     for (std::uint64_t i = 0; i < pages_; ++i) {
@@ -89,7 +94,7 @@ class Generator {
     must(writer->commit(info));
   }
 
- private:
+private:
   Store& store_;
   std::uint64_t pages_;
   std::mt19937_64 engine_{1};
@@ -137,10 +142,11 @@ Figures measure(const std::string& path, std::uint64_t newest) {
 }
 
 void print(std::uint64_t epochs, const Figures& f, std::uint64_t bytes) {
-  std::printf("%8llu epochs: open store %.1f ms, open point %.3f ms, page look-up %.3f ms, count references %.0f ms of CPU, "
-              "remove+collect %.1f ms, memory %.0f MiB, store %.1f MiB\n",
-              static_cast<unsigned long long>(epochs), f.open_store_ms, f.open_point_ms, f.look_up_ms, f.first_collect_ms,
-              f.retention_ms, f.mib, static_cast<double>(bytes) / (1 << 20));
+  std::printf(
+      "%8llu epochs: open store %.1f ms, open point %.3f ms, page look-up %.3f ms, count references %.0f ms of CPU, "
+      "remove+collect %.1f ms, memory %.0f MiB, store %.1f MiB\n",
+      static_cast<unsigned long long>(epochs), f.open_store_ms, f.open_point_ms, f.look_up_ms, f.first_collect_ms,
+      f.retention_ms, f.mib, static_cast<double>(bytes) / (1 << 20));
   std::fflush(stdout);
 }
 
@@ -166,7 +172,8 @@ int main(int argc, char** argv) {
       std::uint64_t first = done;
       while (done < stage) {
         generator.epoch(++done);
-        if (done % 10'000 == 0) std::fprintf(stderr, "%llu epochs, memory %.0f MiB\n", static_cast<unsigned long long>(done), now_mib());
+        if (done % 10'000 == 0)
+          std::fprintf(stderr, "%llu epochs, memory %.0f MiB\n", static_cast<unsigned long long>(done), now_mib());
       }
       std::printf("%llu epochs of %llu pages: %.2f ms each, peak memory %.0f MiB\n",
                   static_cast<unsigned long long>(done - first), static_cast<unsigned long long>(pages),

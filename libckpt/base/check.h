@@ -11,6 +11,7 @@ namespace ckpt::detail {
 }
 }  // namespace ckpt::detail
 
-// For our own mistakes only, never for input. On in production: a store that is wrong about itself must not go on writing.
+// For our own mistakes only, never for input. On in production: a store that is wrong about itself must not go on
+// writing.
 #define CKPT_CHECK(condition) \
   ((condition) ? static_cast<void>(0) : ::ckpt::detail::check_failed(__FILE__, __LINE__, #condition))

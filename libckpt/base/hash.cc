@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "base/hash.h"
+
+#include <xxhash.h>
 
 #include <algorithm>
 

@@ -12,20 +12,34 @@ void detail::result_misused(const char* what) { check_failed("ckpt/result.h", 0,
 
 std::string_view code_name(Code code) {
   switch (code) {
-    case Code::ok: return "ok";
-    case Code::not_found: return "not found";
-    case Code::exists: return "exists";
-    case Code::invalid: return "invalid";
-    case Code::corrupt: return "corrupt";
-    case Code::protocol: return "protocol error";
-    case Code::version: return "newer version";
-    case Code::busy: return "busy";
-    case Code::no_space: return "no space";
-    case Code::io: return "I/O error";
-    case Code::unavailable: return "unavailable";
-    case Code::refused: return "refused";
-    case Code::limit: return "limit";
-    case Code::cancelled: return "cancelled";
+    case Code::ok:
+      return "ok";
+    case Code::not_found:
+      return "not found";
+    case Code::exists:
+      return "exists";
+    case Code::invalid:
+      return "invalid";
+    case Code::corrupt:
+      return "corrupt";
+    case Code::protocol:
+      return "protocol error";
+    case Code::version:
+      return "newer version";
+    case Code::busy:
+      return "busy";
+    case Code::no_space:
+      return "no space";
+    case Code::io:
+      return "I/O error";
+    case Code::unavailable:
+      return "unavailable";
+    case Code::refused:
+      return "refused";
+    case Code::limit:
+      return "limit";
+    case Code::cancelled:
+      return "cancelled";
   }
   return "unknown";
 }

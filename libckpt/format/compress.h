@@ -11,7 +11,7 @@ namespace ckpt {
 
 // Contexts are big and slow to make, so they are kept. One thread at a time.
 class Compressor {
- public:
+public:
   explicit Compressor(int level);
   ~Compressor();
   Compressor(Compressor&&) noexcept;
@@ -20,7 +20,7 @@ class Compressor {
   // The payload of a frame: compressed, or as it is where that does not help.
   Codec compress(ByteView raw, Bytes& out);
 
- private:
+private:
   struct Context;
   std::unique_ptr<Context> context_;
   int level_;

@@ -34,7 +34,8 @@ void encode_frame_head(Bytes& out, FrameHead& head, ByteView payload, std::uint6
     writer.bytes(entry.hash.bytes);
   }
   ByteView written = ByteView(out).subspan(start);
-  writer.patch_u64(checksum_at, checksum(written.first(checksummed_head_bytes), written.subspan(frame_head_bytes), seed));
+  writer.patch_u64(checksum_at,
+                   checksum(written.first(checksummed_head_bytes), written.subspan(frame_head_bytes), seed));
 }
 
 Result<FrameHead> decode_frame_head(ByteView bytes, std::uint64_t seed) {

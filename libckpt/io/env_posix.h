@@ -9,7 +9,7 @@ namespace ckpt {
 
 // Plain system calls. The base of the io_uring one, which replaces write and sync only.
 class PosixFile : public File {
- public:
+public:
   PosixFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
   ~PosixFile() override;
   PosixFile(const PosixFile&) = delete;
@@ -21,7 +21,7 @@ class PosixFile : public File {
   Status truncate(std::uint64_t size) override;
   Result<std::uint64_t> size() override;
 
- protected:
+protected:
   Error failed(const char* what, int error) const;
 
   int fd_;
@@ -29,7 +29,7 @@ class PosixFile : public File {
 };
 
 class PosixEnv : public Env {
- public:
+public:
   Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) override;
   Status rename(const std::string& from, const std::string& to) override;
   Status remove(const std::string& path) override;
@@ -41,7 +41,7 @@ class PosixEnv : public Env {
   std::uint64_t now_ns() override;
   Status random(std::span<std::uint8_t> out) override;
 
- protected:
+protected:
   virtual std::unique_ptr<File> make_file(int fd, const std::string& path);
 };
 

@@ -34,7 +34,7 @@ struct Ring {
 
 // A ring is used by one thread at a time; there are as many as ever were needed at once.
 class RingPool {
- public:
+public:
   explicit RingPool(std::unique_ptr<Ring> first) { free_.push_back(std::move(first)); }
 
   // Null when the kernel gives no more: the caller then does without.
@@ -56,13 +56,13 @@ class RingPool {
     free_.push_back(std::move(ring));
   }
 
- private:
+private:
   std::mutex mutex_;
   std::vector<std::unique_ptr<Ring>> free_;
 };
 
 class UringFile : public PosixFile {
- public:
+public:
   UringFile(int fd, std::string path, std::shared_ptr<RingPool> pool)
       : PosixFile(fd, std::move(path)), pool_(std::move(pool)) {}
 
@@ -74,7 +74,7 @@ class UringFile : public PosixFile {
     return run(offset, data, true);
   }
 
- private:
+private:
   Status run(std::uint64_t offset, std::span<const std::uint8_t> data, bool with_sync);
   Result<std::size_t> batch(Ring& owner, std::uint64_t offset, std::span<const std::uint8_t> data, bool with_sync,
                             bool& synced);
@@ -169,15 +169,15 @@ Result<std::size_t> UringFile::batch(Ring& owner, std::uint64_t offset, std::spa
 }
 
 class UringEnv : public PosixEnv {
- public:
+public:
   explicit UringEnv(std::unique_ptr<Ring> ring) : pool_(std::make_shared<RingPool>(std::move(ring))) {}
 
- protected:
+protected:
   std::unique_ptr<File> make_file(int fd, const std::string& path) override {
     return std::make_unique<UringFile>(fd, path, pool_);
   }
 
- private:
+private:
   std::shared_ptr<RingPool> pool_;
 };
 

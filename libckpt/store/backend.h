@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// What a store needs of a place that keeps it: named blobs that grow at their end. A directory is one (local_backend.h).
+// What a store needs of a place that keeps it: named blobs that grow at their end. A directory is one
+// (local_backend.h).
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,7 @@
 namespace ckpt {
 
 class Blob {
- public:
+public:
   virtual ~Blob() = default;
 
   // Up to out.size() bytes; fewer only at the end.
@@ -33,7 +34,7 @@ class Blob {
 };
 
 class Backend {
- public:
+public:
   virtual ~Backend() = default;
 
   // Errors: not_found.
@@ -43,8 +44,9 @@ class Backend {
   // A new one, empty; what had the name before is gone.
   virtual Result<std::unique_ptr<Blob>> create(const std::string& name) = 0;
   virtual Status remove(const std::string& name) = 0;
-  // `from`, whole and synced, takes the place of `to`: durable before it returns. not_done tells the two failures apart:
-  // before the exchange (true: nothing has happened), or after it (false: which of them survives a power cut is open).
+  // `from`, whole and synced, takes the place of `to`: durable before it returns. not_done tells the two failures
+  // apart: before the exchange (true: nothing has happened), or after it (false: which of them survives a power cut is
+  // open).
   virtual Status replace(const std::string& from, const std::string& to, bool& not_done) = 0;
   // Names in "" or "segments/", without it, sorted.
   virtual Result<std::vector<std::string>> list(const std::string& folder) = 0;

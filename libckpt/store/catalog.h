@@ -33,7 +33,7 @@ struct MachineEntry {
 
 // What the journal says, in memory. Not thread-safe.
 class Catalog {
- public:
+public:
   // Errors: corrupt, for a record that no writer can have written here.
   Status apply(JournalRecord&& record);
 
@@ -58,7 +58,7 @@ class Catalog {
   std::vector<JournalRecord> live_records() const;
   std::uint64_t live_record_count() const;
 
- private:
+private:
   Status apply_typed(MachineRecord&& record);
   Status apply_typed(DomainRecord&& record);
   Status apply_typed(CommitRecord&& record);

@@ -63,20 +63,21 @@ Status StoredCheckpoint::read(std::size_t object, std::uint64_t offset, std::spa
   std::fill(out.begin(), out.end(), std::uint8_t{0});
   std::uint64_t end = offset + out.size();
   Status failed;
-  Status walked = each_page(
-      nodes_, trees_[object], offset / page_size_bytes, pages_of(end), [&](std::uint64_t page, Location location) {
-        auto chunk = core_->read_chunk(location, domain_);
-        if (!chunk) {
-          failed = chunk.error();
-          return false;
-        }
-        ByteView bytes = chunk->bytes();
-        std::uint64_t start = page * page_size_bytes;
-        std::uint64_t from = std::max(start, offset);
-        std::uint64_t to = std::min(start + bytes.size(), end);
-        if (from < to) std::copy_n(bytes.begin() + (from - start), to - from, out.begin() + (from - offset));
-        return true;
-      });
+  Status walked = each_page(nodes_, trees_[object], offset / page_size_bytes, pages_of(end),
+                            [&](std::uint64_t page, Location location) {
+                              auto chunk = core_->read_chunk(location, domain_);
+                              if (!chunk) {
+                                failed = chunk.error();
+                                return false;
+                              }
+                              ByteView bytes = chunk->bytes();
+                              std::uint64_t start = page * page_size_bytes;
+                              std::uint64_t from = std::max(start, offset);
+                              std::uint64_t to = std::min(start + bytes.size(), end);
+                              if (from < to)
+                                std::copy_n(bytes.begin() + (from - start), to - from, out.begin() + (from - offset));
+                              return true;
+                            });
   return walked ? failed : walked;
 }
 
@@ -134,8 +135,10 @@ Result<std::vector<Extent>> StoredCheckpoint::extents(std::size_t object, std::u
   auto add = [&](std::uint64_t first_page, std::uint64_t end_page, bool zero) {
     std::uint64_t from = first_page * page_size_bytes;
     std::uint64_t to = std::min(end_page * page_size_bytes, size);
-    if (!extents.empty() && extents.back().zero == zero) extents.back().length += to - from;
-    else extents.push_back({from, to - from, zero});
+    if (!extents.empty() && extents.back().zero == zero)
+      extents.back().length += to - from;
+    else
+      extents.push_back({from, to - from, zero});
   };
   // One more than asked for: it closes the one before.
   Status walked = each_page(nodes_, trees_[object], next, end, [&](std::uint64_t page, Location) {

@@ -8,7 +8,7 @@
 namespace ckpt {
 
 class StoredCheckpoint : public CheckpointReader {
- public:
+public:
   static Result<std::unique_ptr<CheckpointReader>> open(std::shared_ptr<StoreCore> core, const CheckpointId& id);
 
   const CheckpointInfo& info() const override { return info_; }
@@ -16,8 +16,7 @@ class StoredCheckpoint : public CheckpointReader {
   const std::vector<Object>& objects() const override { return objects_; }
 
   Status read(std::size_t object, std::uint64_t offset, std::span<std::uint8_t> out) override;
-  Result<bool> read_page(std::size_t object, std::uint64_t page,
-                         std::span<std::uint8_t, page_size_bytes> out) override;
+  Result<bool> read_page(std::size_t object, std::uint64_t page, std::span<std::uint8_t, page_size_bytes> out) override;
   Result<std::vector<PagePlace>> places(std::size_t object, std::uint64_t first, std::uint64_t end) override;
   Status prepare(std::size_t object, std::uint64_t first, std::uint64_t end) override;
   std::unique_ptr<FrameReader> frames(std::size_t kept) override;
@@ -25,7 +24,7 @@ class StoredCheckpoint : public CheckpointReader {
                                       std::size_t limit) override;
   Result<std::vector<std::uint64_t>> changed_pages(std::size_t object, CheckpointReader& older) override;
 
- private:
+private:
   StoredCheckpoint(std::shared_ptr<StoreCore> core, CheckpointHold hold, std::uint32_t domain)
       : core_(std::move(core)), hold_(std::move(hold)), domain_(domain), nodes_(*core_, domain) {}
   void fill(const Manifest& manifest);

@@ -12,7 +12,7 @@ namespace ckpt {
 // Hash to location, for finding chunks that the store has already. A cache: bounded, forgets old chunks when full, may
 // name places that are gone (the caller looks), and nothing is lost without it. One thread at a time.
 class ChunkIndex {
- public:
+public:
   explicit ChunkIndex(std::uint64_t limit_bytes);
 
   Location find(const ChunkHash& hash) const;  // 0: not known
@@ -20,7 +20,7 @@ class ChunkIndex {
 
   bool full() const { return full_; }  // at its limit, and forgetting
 
- private:
+private:
   struct Entry {
     ChunkHash hash;
     Location location = 0;

@@ -24,7 +24,7 @@ class EpochState;
 // What the parts of an open store share. Readers and writers hold it, so it outlives the Store they came from.
 // Order of locks: an epoch's, commit_mutex, catalog_mutex, those inside the members.
 class StoreCore {
- public:
+public:
   StoreCore(Env& env, std::unique_ptr<File> lock, std::unique_ptr<Backend> backend, const StoreUuid& uuid,
             const StoreOptions& options);
   ~StoreCore();
@@ -37,8 +37,8 @@ class StoreCore {
   // With commit_mutex held: the record becomes durable, then known.
   Status write_record(JournalRecord record);
   Status check_writable() const;
-  // Space kept back, so that removing can still be written down on a full disk. Best effort: call it again when there may
-  // be room.
+  // Space kept back, so that removing can still be written down on a full disk. Best effort: call it again when there
+  // may be room.
   void keep_reserve();
 
   void add_epoch(const std::shared_ptr<EpochState>& epoch);
@@ -59,7 +59,7 @@ class StoreCore {
   mutable std::shared_mutex catalog_mutex;
   Catalog catalog;
 
- private:
+private:
   Status append_record(const JournalRecord& record);
 
   bool reserve_ = false;  // it has its full size; guarded by commit_mutex
@@ -69,9 +69,10 @@ class StoreCore {
 
 // Keeps a checkpoint's chunks from being reclaimed.
 class CheckpointHold {
- public:
+public:
   CheckpointHold() = default;
-  CheckpointHold(std::shared_ptr<StoreCore> core, const CommitRecord& commit) : core_(std::move(core)), commit_(commit) {
+  CheckpointHold(std::shared_ptr<StoreCore> core, const CommitRecord& commit)
+      : core_(std::move(core)), commit_(commit) {
     core_->live.acquire(commit_);
   }
   ~CheckpointHold() { release(); }
@@ -89,39 +90,39 @@ class CheckpointHold {
   }
   const CommitRecord& commit() const { return commit_; }
 
- private:
+private:
   std::shared_ptr<StoreCore> core_;
   CommitRecord commit_;
 };
 
 // Nodes out of a store. Thread-safe.
 class StoredNodes : public NodeSource {
- public:
+public:
   StoredNodes(StoreCore& core, std::uint32_t domain) : core_(core), domain_(domain) {}
   Result<Node> load_node(Location location) override;
 
- private:
+private:
   StoreCore& core_;
   std::uint32_t domain_;
 };
 
 // The same for an epoch: see unreadable().
 class BaseNodes : public NodeSource {
- public:
+public:
   BaseNodes(StoreCore& core, std::uint32_t domain) : stored_(core, domain) {}
   Result<Node> load_node(Location location) override;
 
- private:
+private:
   StoredNodes stored_;
 };
 
 // Nodes of which the last ones stay at hand: for who looks up page after page. Thread-safe.
 class CachedNodes : public NodeSource {
- public:
+public:
   CachedNodes(StoreCore& core, std::uint32_t domain) : stored_(core, domain), slots_(slot_count) {}
   Result<Node> load_node(Location location) override;
 
- private:
+private:
   // 2 MiB of nodes at most: all that map 1 GiB.
   static constexpr std::size_t slot_count = 4096;
   struct Slot {

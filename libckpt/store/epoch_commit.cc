@@ -98,8 +98,8 @@ Result<CheckpointInfo> EpochState::record(const CommitRecord& commit) {
     const MachineEntry* machine = core_->catalog.find_machine(machine_);
     if (machine == nullptr) return make_error(Code::not_found, "the machine has been removed from the store");
     if (number_ <= machine->last_number) {
-      return make_error(Code::invalid, to_string({machine->record.name, number_}) +
-                                           " is older than the machine's newest checkpoint");
+      return make_error(Code::invalid,
+                        to_string({machine->record.name, number_}) + " is older than the machine's newest checkpoint");
     }
   }
   // Held before it exists, so that nothing comes between its commit and what builds upon it.

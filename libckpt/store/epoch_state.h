@@ -14,15 +14,15 @@
 
 namespace ckpt {
 
-// An epoch under construction, and after its commit what the next one builds upon. Thread-safe: the next epoch looks into
-// it, and so does reclaiming.
+// An epoch under construction, and after its commit what the next one builds upon. Thread-safe: the next epoch looks
+// into it, and so does reclaiming.
 class EpochState : public std::enable_shared_from_this<EpochState> {
- public:
+public:
   struct Base {
-    std::optional<CommitRecord> parent;    // with its manifest and a hold on it
+    std::optional<CommitRecord> parent;  // with its manifest and a hold on it
     Manifest manifest;
     CheckpointHold hold;
-    std::shared_ptr<EpochState> closed;    // or this
+    std::shared_ptr<EpochState> closed;  // or this
   };
 
   static Result<std::shared_ptr<EpochState>> begin(std::shared_ptr<StoreCore> core, std::uint32_t machine,
@@ -39,7 +39,7 @@ class EpochState : public std::enable_shared_from_this<EpochState> {
   // Every location that only this epoch keeps alive. An error: not all of them.
   Status each_location(const std::function<void(Location)>& visit);
 
- private:
+private:
   enum class Phase { open, committed, abandoned };
   struct EpochObject {
     Object object;

@@ -18,7 +18,7 @@ struct FrameDraft {
 
 // Gathers chunks and makes a draft of them.
 class FrameBuilder {
- public:
+public:
   bool empty() const { return head_.table.empty(); }
   std::size_t count() const { return head_.table.size(); }
   const std::vector<ChunkEntry>& chunks() const { return head_.table; }
@@ -53,7 +53,7 @@ class FrameBuilder {
     return draft;
   }
 
- private:
+private:
   FrameHead head_;
   Bytes raw_;
 };

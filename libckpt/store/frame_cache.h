@@ -34,7 +34,7 @@ struct FrameKey {
 
 // The frames used last, up to a bound in bytes.
 class FrameCache {
- public:
+public:
   explicit FrameCache(std::size_t limit_bytes) : limit_bytes_(limit_bytes) {}
 
   std::shared_ptr<const DecodedFrame> find(const FrameKey& key) {
@@ -58,7 +58,7 @@ class FrameCache {
     }
   }
 
- private:
+private:
   struct Entry {
     FrameKey key;
     std::shared_ptr<const DecodedFrame> frame;

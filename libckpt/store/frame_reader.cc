@@ -10,7 +10,8 @@ std::size_t StoredFrames::find(Location location) const {
   auto at = std::find_if(kept_.begin(), kept_.end(), [&](const Kept& kept) {
     if (kept.segment == 0 || kept.segment != segment_of(location)) return false;
     const auto& table = kept.frame.table;
-    return ordinal >= table.front().ordinal && ordinal <= table.back().ordinal && kept.frame.find(ordinal) < table.size();
+    return ordinal >= table.front().ordinal && ordinal <= table.back().ordinal &&
+           kept.frame.find(ordinal) < table.size();
   });
   return static_cast<std::size_t>(at - kept_.begin());
 }

@@ -9,14 +9,14 @@
 namespace ckpt {
 
 class StoredFrames : public FrameReader {
- public:
+public:
   // Does not outlive `core`. `kept`: so many frames stay decompressed.
   StoredFrames(StoreCore& core, std::uint32_t domain, std::size_t kept) : core_(core), domain_(domain), kept_(kept) {}
 
   Result<std::span<const std::uint8_t* const>> read(std::span<const PagePlace> pages) override;
   bool has(std::uint64_t place) const override { return find(place) != kept_.size(); }
 
- private:
+private:
   struct Kept {
     std::uint64_t segment = 0;  // 0: nothing yet
     std::uint64_t used = 0;     // when; larger is later

@@ -121,7 +121,8 @@ Status JournalFile::append(const JournalRecord& record) {
     if (writable_) return status;
     Error error = status.error();
     error.code = Code::io;
-    error.context = "journal: whether the last record is durable is unknown; open the store again (" + error.context + ")";
+    error.context =
+        "journal: whether the last record is durable is unknown; open the store again (" + error.context + ")";
     return error;
   }
   end_ += bytes.size();

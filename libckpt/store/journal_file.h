@@ -13,7 +13,7 @@ namespace ckpt {
 
 // The commit log as a file. Not thread-safe.
 class JournalFile {
- public:
+public:
   using Visit = std::function<Status(JournalRecord&&)>;
 
   JournalFile(Backend& backend, const StoreUuid& uuid) : backend_(backend), uuid_(uuid) {}
@@ -40,7 +40,7 @@ class JournalFile {
   std::uint64_t bytes() const { return end_; }
   std::uint64_t record_count() const { return record_count_; }
 
- private:
+private:
   Status read_records(Blob& blob, const Visit& visit);
   Result<bool> good_record_behind(Blob& blob, std::uint64_t offset) const;
 

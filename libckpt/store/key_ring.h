@@ -10,14 +10,14 @@ namespace ckpt {
 
 // The secrets of all domains of a store. Thread-safe.
 class KeyRing {
- public:
+public:
   void add(std::uint32_t domain, const Secret& secret) {
     std::unique_lock lock(mutex_);
     secrets_[domain] = secret;
   }
 
-  // The chunk is what its name says. Chunks of a machine's first checkpoints may belong to the machine it was cloned from,
-  // so every domain is asked, the likely one first.
+  // The chunk is what its name says. Chunks of a machine's first checkpoints may belong to the machine it was cloned
+  // from, so every domain is asked, the likely one first.
   bool matches(ByteView data, const ChunkHash& hash, std::uint32_t likely) const {
     std::shared_lock lock(mutex_);
     auto first = secrets_.find(likely);
@@ -28,7 +28,7 @@ class KeyRing {
     return false;
   }
 
- private:
+private:
   mutable std::shared_mutex mutex_;
   std::map<std::uint32_t, Secret> secrets_;
 };

@@ -9,10 +9,10 @@
 
 namespace ckpt {
 
-// Which checkpoints must stay readable, and what reclaiming has to hear of: a removed checkpoint that somebody still reads,
-// or builds upon, counts as kept until they let go. Thread-safe.
+// Which checkpoints must stay readable, and what reclaiming has to hear of: a removed checkpoint that somebody still
+// reads, or builds upon, counts as kept until they let go. Thread-safe.
 class LiveSet {
- public:
+public:
   struct Operation {
     bool added = false;
     CommitRecord commit;
@@ -61,7 +61,7 @@ class LiveSet {
     return noting_;
   }
 
- private:
+private:
   struct Hold {
     std::uint64_t count = 0;
     bool removed = false;

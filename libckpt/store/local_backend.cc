@@ -8,7 +8,7 @@ namespace {
 std::string folder_of(const std::string& path) { return path.substr(0, path.find_last_of('/')); }
 
 class LocalBlob : public Blob {
- public:
+public:
   // `folder_to_sync`: not empty for a new file, whose name is not durable before its directory is.
   LocalBlob(Env& env, std::unique_ptr<File> file, std::uint64_t end, std::string folder_to_sync)
       : env_(env),
@@ -41,7 +41,7 @@ class LocalBlob : public Blob {
   }
   Result<std::uint64_t> size() override { return file_->size(); }
 
- private:
+private:
   Status sync_folder() {
     if (!folder_unsynced_) return {};
     CKPT_TRY(env_.sync_directory(folder_));
@@ -57,7 +57,7 @@ class LocalBlob : public Blob {
 };
 
 class LocalBackend : public Backend {
- public:
+public:
   LocalBackend(Env& env, std::string path) : env_(env), path_(std::move(path)) {}
 
   Result<std::unique_ptr<Blob>> open(const std::string& name) override {
@@ -90,11 +90,13 @@ class LocalBackend : public Backend {
     return env_.sync_directory(folder_of(full(to)));
   }
 
-  Result<std::vector<std::string>> list(const std::string& folder) override { return env_.list(folder.empty() ? path_ : full(folder)); }
+  Result<std::vector<std::string>> list(const std::string& folder) override {
+    return env_.list(folder.empty() ? path_ : full(folder));
+  }
 
   Result<std::uint64_t> free_bytes() override { return env_.free_bytes(path_); }
 
- private:
+private:
   std::string full(const std::string& name) const { return path_ + "/" + name; }
 
   Env& env_;

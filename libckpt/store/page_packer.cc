@@ -7,9 +7,9 @@ namespace ckpt {
 
 namespace {
 
-// Fewer are decompressed faster when a fault wants only one of them, and cost more for each. Of a booted Linux guest's pages by zstd -1, on
-// one core: frames of 2, 4, 8, 16 pages take 42.9, 42.3, 42.5, 42.6 % of their bytes, 9, 15, 25, 46 µs to decompress, and pack
-// 370, 405, 440, 470 MB/s.
+// Fewer are decompressed faster when a fault wants only one of them, and cost more for each. Of a booted Linux guest's
+// pages by zstd -1, on one core: frames of 2, 4, 8, 16 pages take 42.9, 42.3, 42.5, 42.6 % of their bytes, 9, 15, 25,
+// 46 µs to decompress, and pack 370, 405, 440, 470 MB/s.
 constexpr std::size_t page_frame_chunks = 4;
 constexpr std::size_t node_frame_chunks = 64;
 
@@ -64,8 +64,7 @@ ByteView PagePacker::waiting(std::size_t object, std::uint64_t page) const {
 }
 
 void PagePacker::forget(std::size_t object, std::uint64_t first, std::uint64_t end) {
-  std::erase_if(waiting_,
-                [=](const Waiting& w) { return w.object == object && w.page >= first && w.page < end; });
+  std::erase_if(waiting_, [=](const Waiting& w) { return w.object == object && w.page >= first && w.page < end; });
 }
 
 Status PagePacker::flush() {

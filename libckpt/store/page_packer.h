@@ -14,7 +14,7 @@ namespace ckpt {
 // Makes chunks of pages: drops zeroes and what the store has, packs the rest into frames. Also stores nodes and
 // manifests, which are not deduplicated. One thread at a time.
 class PagePacker : public NodeSink {
- public:
+public:
   PagePacker(SegmentStore& segments, const Secret& secret, int compression_level);
 
   // A whole page. Its location goes to `pages` now, or with the frame: see flush().
@@ -33,7 +33,7 @@ class PagePacker : public NodeSink {
 
   std::uint64_t stored_bytes() const { return stored_bytes_; }
 
- private:
+private:
   struct Waiting {
     std::size_t object = 0;
     std::uint64_t page = 0;

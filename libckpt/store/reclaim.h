@@ -14,7 +14,7 @@ namespace ckpt {
 // Gives back the space of chunks that no kept checkpoint, open epoch or reader reaches. doc/store_format.md,
 // "Reclaiming". Thread-safe; commits and removals go on meanwhile.
 class Reclaimer {
- public:
+public:
   explicit Reclaimer(StoreCore& core) : core_(core) {}
 
   // One bounded step; the bytes given back.
@@ -24,7 +24,7 @@ class Reclaimer {
   // Nodes and manifests that could not be read.
   std::vector<Damage> uncounted() const;
 
- private:
+private:
   struct Usage {
     std::uint64_t live_bytes = 0;
     std::uint64_t total_bytes = 0;

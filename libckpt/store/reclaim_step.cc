@@ -56,7 +56,8 @@ void Reclaimer::measure() {
           auto kept = static_cast<std::uint64_t>(std::count_if(first, first + frame.count, [&](std::uint32_t ordinal) {
             return live(make_location(info.id, ordinal));
           }));
-          usage.live_bytes += frame.total_bytes() * kept / frame.count;  // chunks of a frame are of one length, as a rule
+          usage.live_bytes +=
+              frame.total_bytes() * kept / frame.count;  // chunks of a frame are of one length, as a rule
         }
       }
     }
@@ -72,7 +73,8 @@ std::vector<std::uint64_t> Reclaimer::choose(std::size_t max_dead) const {
   double worst_share = 0.5;
   for (const auto& [id, usage] : usage_) {
     if (usage.live_bytes == 0 && chosen.size() < max_dead) chosen.push_back(id);
-    double share = static_cast<double>(usage.live_bytes) / static_cast<double>(std::max<std::uint64_t>(usage.total_bytes, 1));
+    double share =
+        static_cast<double>(usage.live_bytes) / static_cast<double>(std::max<std::uint64_t>(usage.total_bytes, 1));
     if (usage.live_bytes == 0 || share >= worst_share || damaged_.contains(id)) continue;
     worst = id;
     worst_share = share;
@@ -81,8 +83,8 @@ std::vector<std::uint64_t> Reclaimer::choose(std::size_t max_dead) const {
   return chosen;
 }
 
-// From here on nobody new finds the chunks of these segments; who had found them before is asked. Then the changes since
-// are counted, and what is dead now stays dead.
+// From here on nobody new finds the chunks of these segments; who had found them before is asked. Then the changes
+// since are counted, and what is dead now stays dead.
 Result<std::uint64_t> Reclaimer::reclaim(const std::vector<std::uint64_t>& segments) {
   if (segments.empty()) return std::uint64_t{0};
   for (std::uint64_t segment : segments) core_.segments.allow_duplicates(segment, false);
@@ -156,7 +158,8 @@ Result<std::uint64_t> Reclaimer::rewrite_segment(std::uint64_t segment, std::uin
 Result<std::uint64_t> Reclaimer::shorten_journal() {
   std::lock_guard commit(core_.commit_mutex);
   CKPT_TRY(core_.check_writable());  // a commit may have failed since
-  if (core_.journal.record_count() <= 2 * core_.catalog.live_record_count() + spare_journal_records) return std::uint64_t{0};
+  if (core_.journal.record_count() <= 2 * core_.catalog.live_record_count() + spare_journal_records)
+    return std::uint64_t{0};
   std::uint64_t before = core_.journal.bytes();
   Status status = core_.journal.rewrite(core_.catalog.live_records());
   if (!status && core_.journal.usable()) return std::uint64_t{0};  // the old one serves as well

@@ -15,12 +15,13 @@ namespace ckpt {
 
 // How many live places refer to each chunk. Two bytes a chunk; the few that need more are kept aside.
 class ReferenceCounts {
- public:
+public:
   // True when the chunk was not referred to before.
   bool add(Location location) {
     Segment& segment = segment_for(segment_of(location));
     std::uint32_t ordinal = ordinal_of(location);
-    if (segment.counts.size() <= ordinal) segment.counts.resize(std::max<std::size_t>(ordinal + 1, segment.counts.size() * 2));
+    if (segment.counts.size() <= ordinal)
+      segment.counts.resize(std::max<std::size_t>(ordinal + 1, segment.counts.size() * 2));
     std::uint16_t& count = segment.counts[ordinal];
     if (count == many) {
       ++more_[location];
@@ -73,7 +74,7 @@ class ReferenceCounts {
     more_.clear();
   }
 
- private:
+private:
   static constexpr std::uint16_t many = std::numeric_limits<std::uint16_t>::max();
   struct Segment {
     std::vector<std::uint16_t> counts;

@@ -128,7 +128,8 @@ Status SegmentFile::scan_on(bool verify_payloads) {
     if (rest.size() < frame_head_bytes) return {};
     std::uint64_t seed = frame_seed(id_, offset);
     auto head = decode_frame_head(rest, seed);
-    bool whole = head.ok() && rest.size() >= head->total_bytes() && head->table.front().ordinal >= table_.next_ordinal();
+    bool whole =
+        head.ok() && rest.size() >= head->total_bytes() && head->table.front().ordinal >= table_.next_ordinal();
     if (whole && verify_payloads) {
       whole = check_payload(*head, rest.subspan(head->payload_offset(), head->stored_length), seed).ok();
     }

@@ -16,7 +16,7 @@ namespace ckpt {
 
 // Where the frames of a segment are, and which chunks are in which.
 class FrameTable {
- public:
+public:
   struct Frame {
     std::uint64_t offset = 0;
     std::uint32_t stored_length = 0;
@@ -35,7 +35,7 @@ class FrameTable {
   const std::vector<std::uint32_t>& ordinals() const { return ordinals_; }
   std::uint32_t next_ordinal() const { return ordinals_.empty() ? 0 : ordinals_.back() + 1; }
 
- private:
+private:
   std::vector<Frame> frames_;
   std::vector<std::uint32_t> ordinals_;
 };
@@ -45,8 +45,9 @@ Status decode_frame(ByteView bytes, std::uint64_t seed, DecodedFrame& out);
 
 // An existing segment, opened for reading. The blob stays open, so it stays readable when its name is taken away.
 class SegmentFile {
- public:
-  // Reads the footer, or scans when there is none. `verify_payloads`: a scan leaves out frames whose payload is not whole.
+public:
+  // Reads the footer, or scans when there is none. `verify_payloads`: a scan leaves out frames whose payload is not
+  // whole.
   static Result<std::shared_ptr<SegmentFile>> open(std::shared_ptr<Blob> blob, std::uint64_t id, const StoreUuid& uuid,
                                                    std::uint64_t serial, bool verify_payloads);
   // Of a segment that was written just now.
@@ -73,7 +74,7 @@ class SegmentFile {
   // Every frame's head, for an index or a footer: from the footer, or by reading each.
   Status each_head(const std::function<void(std::uint64_t offset, const FrameHead&, ByteView head_and_table)>& visit);
 
- private:
+private:
   SegmentFile(std::shared_ptr<Blob> blob, std::uint64_t id, std::uint64_t serial)
       : blob_(std::move(blob)), id_(id), serial_(serial) {}
   Status load_footer(std::uint64_t size);

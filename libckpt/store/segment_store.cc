@@ -47,8 +47,8 @@ Result<Chunk> SegmentStore::read_chunk(Location location, bool cached) {
   return chunk;
 }
 
-// Its other chunks may be good, and what the disk failed to read it may read later; storing them again costs space, taking
-// a bad one for a duplicate costs a checkpoint.
+// Its other chunks may be good, and what the disk failed to read it may read later; storing them again costs space,
+// taking a bad one for a duplicate costs a checkpoint.
 void SegmentStore::distrust(Location location) {
   std::uint64_t id = segment_of(location);
   {

@@ -27,13 +27,13 @@ struct Chunk {
   const ChunkHash& hash() const { return frame->table[index].hash; }
 };
 
-// For who needs stored bytes to go on: those that cannot be read are as good as damaged, whatever the cause. Code::io is
-// left to say that the store could not be written.
+// For who needs stored bytes to go on: those that cannot be read are as good as damaged, whatever the cause. Code::io
+// is left to say that the store could not be written.
 Error unreadable(Error error);
 
 // All segments of a store: reading by location, appending, deduplication. Thread-safe.
 class SegmentStore {
- public:
+public:
   struct Options {
     bool read_only = false;
     std::uint64_t segment_size_bytes = 64ull << 20;
@@ -53,8 +53,8 @@ class SegmentStore {
   Result<Chunk> read(Location location);
   // The frame that a chunk is in.
   Result<FrameTable::Frame> frame_of(Location location);
-  // The whole frame that a chunk is in; `bytes` is room for it as it is on the disk. Never kept here: for who reads all of it
-  // now. After an error `out` holds nothing of use.
+  // The whole frame that a chunk is in; `bytes` is room for it as it is on the disk. Never kept here: for who reads all
+  // of it now. After an error `out` holds nothing of use.
   Status read_frame(Location location, Bytes& bytes, DecodedFrame& out);
   // As it is on the disk now.
   Result<Chunk> read_uncached(Location location);
@@ -71,8 +71,8 @@ class SegmentStore {
   // Makes some more of the older segments' chunks known to find_duplicate(). False: there are no more.
   bool index_some();
 
-  // Counts failures of append() and sync(). Chunks that were not durable then are lost, so every epoch begun before must
-  // be given up; later ones start in a new segment.
+  // Counts failures of append() and sync(). Chunks that were not durable then are lost, so every epoch begun before
+  // must be given up; later ones start in a new segment.
   std::uint64_t failures() const { return failures_.load(); }
   Error last_failure() const;
 
@@ -95,14 +95,14 @@ class SegmentStore {
   // Seals the open segment, at the end.
   void close();
 
- private:
+private:
   struct Entry {
     std::uint64_t bytes = 0;
     bool duplicates_allowed = true;
     bool indexed = false;
-    std::shared_ptr<SegmentFile> unsealed;               // the writer's: scanning again would be slow
+    std::shared_ptr<SegmentFile> unsealed;  // the writer's: scanning again would be slow
     std::weak_ptr<SegmentFile> loaded;
-    std::optional<std::vector<bool>> kept;               // after a rewrite: ordinals that are still there
+    std::optional<std::vector<bool>> kept;  // after a rewrite: ordinals that are still there
   };
   // Where a frame is.
   struct Stored {
@@ -143,9 +143,9 @@ class SegmentStore {
 
   std::mutex distrusted_mutex_;  // guards the file; taken before mutex_
   mutable std::mutex mutex_;
-  std::condition_variable sync_ended_;  // of a writer
-  std::map<std::uint64_t, Entry> entries_;  // all but those being written
-  std::set<std::uint64_t> distrusted_;      // of all: nothing new may rest on them
+  std::condition_variable sync_ended_;              // of a writer
+  std::map<std::uint64_t, Entry> entries_;          // all but those being written
+  std::set<std::uint64_t> distrusted_;              // of all: nothing new may rest on them
   std::list<std::shared_ptr<SegmentFile>> loaded_;  // used last first
   std::shared_ptr<SegmentWriter> open_;
   std::vector<std::shared_ptr<SegmentWriter>> full_;  // being sealed

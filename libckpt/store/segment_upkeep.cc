@@ -20,9 +20,12 @@ std::uint64_t id_of(const std::string& name) {
   if (name.size() != name_bytes) return 0;
   std::uint64_t id = 0;
   for (char c : name.substr(0, 16)) {
-    if (c >= '0' && c <= '9') id = id * 16 + static_cast<std::uint64_t>(c - '0');
-    else if (c >= 'a' && c <= 'f') id = id * 16 + static_cast<std::uint64_t>(c - 'a' + 10);
-    else return 0;
+    if (c >= '0' && c <= '9')
+      id = id * 16 + static_cast<std::uint64_t>(c - '0');
+    else if (c >= 'a' && c <= 'f')
+      id = id * 16 + static_cast<std::uint64_t>(c - 'a' + 10);
+    else
+      return 0;
   }
   return segment_name(id) == name && id <= max_segment_id ? id : 0;
 }
@@ -114,13 +117,13 @@ void SegmentStore::keep_distrusted() {
   if (!written && not_done) (void)backend_.remove(unfinished);
 }
 
-// Finishes a segment that nobody sealed: cuts the torn tail and writes the footer. That needs no luck to be safe: frames
-// are durable as far as the journal speaks of them, and a footer lists only frames that are whole.
+// Finishes a segment that nobody sealed: cuts the torn tail and writes the footer. That needs no luck to be safe:
+// frames are durable as far as the journal speaks of them, and a footer lists only frames that are whole.
 Status SegmentStore::recover(std::uint64_t id, Entry& entry) {
   std::string name = segments_folder + segment_name(id);
   CKPT_ASSIGN(std::shared_ptr<Blob> blob, backend_.open(name));
-  // Cut down before its header was durable, or damaged: reads will say so, reclaiming will leave it alone, and the other
-  // segments are as good as they were.
+  // Cut down before its header was durable, or damaged: reads will say so, reclaiming will leave it alone, and the
+  // other segments are as good as they were.
   auto leave_alone = [&] {
     std::lock_guard lock(mutex_);
     distrusted_.insert(id);
@@ -241,7 +244,8 @@ Result<std::uint64_t> SegmentStore::rewrite(std::uint64_t segment, const std::fu
   CKPT_ASSIGN(std::uint64_t bytes, writer->blob()->size());
   std::lock_guard lock(mutex_);
   Entry& entry = entries_[segment];
-  auto file = SegmentFile::adopt(writer->blob(), segment, header.generation, writer->serial(), writer->take_table(), true);
+  auto file =
+      SegmentFile::adopt(writer->blob(), segment, header.generation, writer->serial(), writer->take_table(), true);
   std::erase(loaded_, old);
   entry.bytes = bytes;
   entry.unsealed.reset();

@@ -14,7 +14,7 @@ static_assert(max_segment_chunks <= max_ordinal);
 // A segment that grows. Frames gather in memory and go to the blob a megabyte at a time; until then they are read from
 // here. Not thread-safe, except blob() for reading and syncing.
 class SegmentWriter {
- public:
+public:
   static Result<std::shared_ptr<SegmentWriter>> create(Backend& backend, const std::string& name,
                                                        const SegmentHeader& header, std::uint64_t serial);
 
@@ -27,8 +27,8 @@ class SegmentWriter {
   // Bounds the footer, which whoever reads one chunk of a cold segment has to load.
   bool has_room_for(std::size_t chunks) const { return table_.next_ordinal() + chunks <= max_segment_chunks; }
 
-  // Appends a frame; its chunks get the next ordinals, or keep what they have when `keep_ordinals`. Returns the bytes added.
-  // Memory only, until the buffer is full.
+  // Appends a frame; its chunks get the next ordinals, or keep what they have when `keep_ordinals`. Returns the bytes
+  // added. Memory only, until the buffer is full.
   Result<std::size_t> append(FrameDraft& draft, bool keep_ordinals = false);
   Status flush();
   // Bytes of a frame that may not have been flushed; empty when it has.
@@ -47,7 +47,7 @@ class SegmentWriter {
   Status seal();
   FrameTable take_table() { return std::move(table_); }
 
- private:
+private:
   SegmentWriter(std::shared_ptr<Blob> blob, const SegmentHeader& header, std::uint64_t serial)
       : blob_(std::move(blob)), header_(header), serial_(serial) {}
 

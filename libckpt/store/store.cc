@@ -16,22 +16,24 @@ constexpr int index_steps_per_epoch = 2;
 bool valid_machine_name(const std::string& name) {
   if (name.empty() || name.size() > max_machine_name_bytes || name[0] == '.' || name[0] == '-') return false;
   return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
   });
 }
 
-Error no_machine(const std::string& name) { return make_error(Code::not_found, "no machine " + name + " in this store"); }
+Error no_machine(const std::string& name) {
+  return make_error(Code::not_found, "no machine " + name + " in this store");
+}
 
 Error is_pinned(const std::string& machine, std::uint64_t number, const CheckpointEntry& entry) {
   std::string holders;
   for (const std::string& holder : entry.pins) holders += (holders.empty() ? "" : ", ") + holder;
-  return make_error(Code::busy,
-                    to_string({machine, number}) + " is pinned by " + holders + ": unpin it first");
+  return make_error(Code::busy, to_string({machine, number}) + " is pinned by " + holders + ": unpin it first");
 }
 
 // What begin_epoch() hands out; the state may outlive it for the epoch behind it.
 class EpochHandle : public EpochWriter {
- public:
+public:
   explicit EpochHandle(std::shared_ptr<EpochState> state) : state_(std::move(state)) {}
   ~EpochHandle() override { state_->abandon(); }
 
@@ -46,7 +48,7 @@ class EpochHandle : public EpochWriter {
 
   const std::shared_ptr<EpochState>& state() const { return state_; }
 
- private:
+private:
   std::shared_ptr<EpochState> state_;
 };
 
@@ -54,10 +56,12 @@ class EpochHandle : public EpochWriter {
 
 Status StoreImpl::add_machine(const std::string& name, const std::array<std::uint8_t, 16>& uuid) {
   if (!valid_machine_name(name)) {
-    return make_error(Code::invalid, "machine name \"" + name + "\": 1 to 64 of [A-Za-z0-9._-], not starting with . or -");
+    return make_error(Code::invalid,
+                      "machine name \"" + name + "\": 1 to 64 of [A-Za-z0-9._-], not starting with . or -");
   }
   std::lock_guard guard(core_->commit_mutex);
-  if (core_->catalog.find_machine(name) != nullptr) return make_error(Code::exists, "machine " + name + " is there already");
+  if (core_->catalog.find_machine(name) != nullptr)
+    return make_error(Code::exists, "machine " + name + " is there already");
   DomainRecord domain{core_->catalog.next_domain(), {}};
   CKPT_TRY(core_->env.random(domain.secret));
   MachineRecord machine{core_->catalog.next_machine(), domain.domain, uuid, core_->env.now_ns(), name};
@@ -127,8 +131,7 @@ Result<EpochState::Base> StoreImpl::find_base(const EpochBase& base) const {
 }
 
 Result<std::unique_ptr<EpochWriter>> StoreImpl::begin_epoch(const std::string& machine, std::uint64_t number,
-                                                            const EpochBase& base,
-                                                            const std::vector<Object>& objects) {
+                                                            const EpochBase& base, const std::vector<Object>& objects) {
   std::uint32_t id = 0;
   std::uint32_t domain = 0;
   {

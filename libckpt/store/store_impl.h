@@ -10,7 +10,7 @@
 namespace ckpt {
 
 class StoreImpl : public Store {
- public:
+public:
   explicit StoreImpl(std::shared_ptr<StoreCore> core) : core_(std::move(core)), reclaimer_(*core_) {}
 
   Status add_machine(const std::string& name, const std::array<std::uint8_t, 16>& uuid) override;
@@ -26,12 +26,12 @@ class StoreImpl : public Store {
   Status pin(const CheckpointId& id, const std::string& holder) override;
   Status unpin(const CheckpointId& id, const std::string& holder) override;
   Result<std::uint64_t> collect() override { return reclaimer_.collect(); }
-  Result<Verification> verify(std::span<const CheckpointId> ids,
-                              bool (*progress)(void* context, const VerifyProgress&), void* context) override;
+  Result<Verification> verify(std::span<const CheckpointId> ids, bool (*progress)(void* context, const VerifyProgress&),
+                              void* context) override;
   StoreStats stats() const override;
   Status refresh() override;
 
- private:
+private:
   Result<EpochState::Base> find_base(const EpochBase& base) const;
   Status set_pin(const CheckpointId& id, const std::string& holder, bool pinned);
 

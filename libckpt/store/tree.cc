@@ -22,7 +22,8 @@ std::array<TreeView, node_entries> TreeView::empty_children(NodeSource& source) 
   TreeView none(source, {});
   return [&]<std::size_t... I>(std::index_sequence<I...>) {
     return std::array<TreeView, node_entries>{((void)I, none)...};
-  }(std::make_index_sequence<node_entries>());
+  }
+  (std::make_index_sequence<node_entries>());
 }
 
 Status TreeView::children(unsigned level, std::array<TreeView, node_entries>& out) const {
@@ -94,7 +95,8 @@ Status each_difference(NodeSource& source, const Tree& tree, NodeSource& other_s
   // An empty tree is the same at every height.
   Tree mine = tree.root == 0 ? Tree{} : tree;
   Tree theirs = other.root == 0 ? Tree{} : other;
-  return compare(TreeView(source, mine), TreeView(other_source, theirs), std::max(mine.height, theirs.height), 0, visit);
+  return compare(TreeView(source, mine), TreeView(other_source, theirs), std::max(mine.height, theirs.height), 0,
+                 visit);
 }
 
 Result<const Node*> PathReader::node(unsigned level, std::uint64_t index) {

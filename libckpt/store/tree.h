@@ -18,7 +18,7 @@ struct Tree {
 };
 
 class NodeSource {
- public:
+public:
   virtual ~NodeSource() = default;
   // Not for location 0. Errors: corrupt.
   virtual Result<Node> load_node(Location location) = 0;
@@ -29,9 +29,10 @@ constexpr std::uint64_t pages_below(unsigned height) { return std::uint64_t{1} <
 // The location of a page; 0 beyond the end.
 Result<Location> find_page(NodeSource& source, const Tree& tree, std::uint64_t page);
 
-// A subtree as a node of a (possibly higher) tree would hold it at `level`: a tree that is lower sits under its first entries.
+// A subtree as a node of a (possibly higher) tree would hold it at `level`: a tree that is lower sits under its first
+// entries.
 class TreeView {
- public:
+public:
   TreeView(NodeSource& source, const Tree& tree) : source_(&source), tree_(tree) {}
 
   const Tree& tree() const { return tree_; }
@@ -41,7 +42,7 @@ class TreeView {
   Status children(unsigned level, std::array<TreeView, node_entries>& out) const;
   static std::array<TreeView, node_entries> empty_children(NodeSource& source);
 
- private:
+private:
   NodeSource* source_;
   Tree tree_;
 };
@@ -56,7 +57,7 @@ Status each_difference(NodeSource& source, const Tree& tree, NodeSource& other_s
 
 // The nodes on the way to a place, kept from one look-up to the next.
 class PathReader {
- public:
+public:
   PathReader(NodeSource& source, const Tree& tree) : source_(source), tree_(tree) {}
 
   // The node that covers the pages [index × 64^level, …); zeroes where the tree has none. level ≥ 1.
@@ -64,7 +65,7 @@ class PathReader {
   // What the level above says of it.
   Result<Location> location(unsigned level, std::uint64_t index);
 
- private:
+private:
   struct Step {
     bool valid = false;
     std::uint64_t index = 0;

@@ -18,7 +18,7 @@ struct Change {
 
 // Level by level from the leaves: a node can be written only when its children have locations.
 class Updater {
- public:
+public:
   Updater(NodeSource& source, const Tree& base, const PageMap& changes, NodeSink& sink)
       : base_(source, base), base_tree_(base), changes_(changes), sink_(sink) {
     for (unsigned level = 1; level <= max_tree_height; ++level) {
@@ -69,7 +69,7 @@ class Updater {
     return range != zeroed_[level].end() && range->first <= index;
   }
 
- private:
+private:
   struct Range {
     std::uint64_t first = 0;
     std::uint64_t end = 0;
@@ -160,7 +160,8 @@ class Updater {
 
 }  // namespace
 
-Result<Tree> update_tree(NodeSource& source, const Tree& base, const PageMap& changes, unsigned height, NodeSink& sink) {
+Result<Tree> update_tree(NodeSource& source, const Tree& base, const PageMap& changes, unsigned height,
+                         NodeSink& sink) {
   Tree from = base;
   while (from.height > height) {
     if (from.root == 0) {

@@ -10,7 +10,7 @@ namespace ckpt {
 
 // Where new nodes go.
 class NodeSink {
- public:
+public:
   virtual ~NodeSink() = default;
   // Stores the nodes; their locations in the same order.
   virtual Result<std::vector<Location>> store_nodes(const std::vector<Node>& nodes) = 0;

@@ -32,7 +32,8 @@ Result<Continuation> decide_continuation(const Store& store, const std::string& 
   // Past the client's numbers too: it may have used them with a store that has since been replaced by an older copy.
   decision.next_epoch = std::max({used, hello.acked_epoch, hello.closed_epoch, base.number}) + 1;
   if (decision.next_epoch >= wire::epoch_limit)
-    return make_error(Code::limit, "machine " + machine + " has used up its epoch numbers; forget the machine and add it again");
+    return make_error(Code::limit,
+                      "machine " + machine + " has used up its epoch numbers; forget the machine and add it again");
 
   if (newest != 0) {
     decision.last_durable = newest;

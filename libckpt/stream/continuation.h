@@ -18,8 +18,8 @@ struct Continuation {
   CheckpointId parent;  // number 0 when the mode is full
 };
 
-// `base`: the checkpoint that the machine is known to have been restored from; number 0: none. `start_anew`: never continue.
-// Errors: not_found (the store does not know the machine), limit (the machine's epoch numbers are used up).
+// `base`: the checkpoint that the machine is known to have been restored from; number 0: none. `start_anew`: never
+// continue. Errors: not_found (the store does not know the machine), limit (the machine's epoch numbers are used up).
 Result<Continuation> decide_continuation(const Store& store, const std::string& machine, const wire::Hello& hello,
                                          const CheckpointId& base, bool start_anew);
 

@@ -13,7 +13,7 @@ namespace ckpt {
 // Cuts the bytes of one direction of a connection into messages and checks their sequence. Keeps at most one message,
 // and only when it did not arrive in one piece.
 class MessageReader {
- public:
+public:
   // The payload is valid during the call.
   using Sink = std::function<Status(const wire::Header&, ByteView payload)>;
 
@@ -23,7 +23,7 @@ class MessageReader {
   // Of the message under way, as far as is known: before its head is whole, of the head. 0 after an error.
   std::size_t missing_bytes() const;
 
- private:
+private:
   std::size_t wanted_bytes() const { return header_ ? header_->length : wire::header_bytes; }
   Status take_header(ByteView bytes);
 

@@ -15,7 +15,7 @@ namespace ckpt {
 
 // One epoch on its way from the stream into the store: its object table, what has been counted, and its writer.
 class StreamEpoch {
- public:
+public:
   // `config` is kept beside the client's objects; empty: there is none.
   static Result<std::unique_ptr<StreamEpoch>> begin(Store& store, const std::string& machine, std::uint64_t number,
                                                     const EpochBase& base, const wire::EpochBegin& begin,
@@ -32,7 +32,7 @@ class StreamEpoch {
   // Whether all that the client sent has arrived.
   Status check_counts(const wire::EpochEnd& end) const;
 
- private:
+private:
   static constexpr std::uint16_t absent = 0xFFFF;
 
   StreamEpoch() { index_of_.fill(absent); }

@@ -26,7 +26,7 @@ void require(bool condition, const char* what) {
 
 // A new one now and then, so that no input meets much of what earlier ones left.
 class RealStore {
- public:
+public:
   RealStore() : path_(folder() / ("ckpt-stream-fuzz-" + std::to_string(getpid()))) { renew(); }
   ~RealStore() {
     store_.reset();
@@ -37,7 +37,7 @@ class RealStore {
     return *store_;
   }
 
- private:
+private:
   // In memory where there is such a place: what is tried here is not the disk.
   static std::filesystem::path folder() {
     std::error_code ignored;

@@ -11,7 +11,7 @@ namespace ckpt::tools {
 
 // A client and a receiver in one process, their bytes carried by hand.
 class LocalSession {
- public:
+public:
   LocalSession(StreamClient& client, StreamReceiver& receiver) : client_(client), receiver_(receiver) {}
 
   // Carries bytes both ways until neither end has anything to say. An error of either end ends the session.
@@ -22,7 +22,7 @@ class LocalSession {
   // Asks for checkpoints until `count` more are durable.
   Status take(std::uint64_t count);
 
- private:
+private:
   StreamClient& client_;
   StreamReceiver& receiver_;
 };

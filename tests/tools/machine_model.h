@@ -32,18 +32,18 @@ Result<MachineDigest> digest_of(CheckpointReader& reader);
 
 // Small, fast, and the same everywhere.
 class Random {
- public:
+public:
   explicit Random(std::uint64_t seed) : state_(seed) {}
   std::uint64_t next();
   std::uint64_t below(std::uint64_t limit) { return next() % limit; }
 
- private:
+private:
   std::uint64_t state_;
 };
 
 // RAM or a disk, in units of what can be written at once.
 class ModelObject {
- public:
+public:
   ModelObject(Object object, std::uint64_t unit_bytes, std::uint64_t seed, unsigned compressible_percent);
 
   const Object& object() const { return object_; }
@@ -57,7 +57,7 @@ class ModelObject {
   // out: unit_bytes().
   void fill(std::uint64_t unit, std::uint32_t version, std::span<std::uint8_t> out) const;
 
- private:
+private:
   std::uint64_t mix(std::uint64_t unit, std::uint32_t version) const;
   void update_digest(std::uint64_t page);
 
@@ -79,7 +79,7 @@ struct MachineOptions {
 };
 
 class MachineModel {
- public:
+public:
   explicit MachineModel(const MachineOptions& options);
 
   static constexpr std::size_t ram = 0;
@@ -93,7 +93,7 @@ class MachineModel {
   Bytes device_state(std::uint64_t number) const;
   MachineDigest digest(ByteView device_state) const;
 
- private:
+private:
   MachineOptions options_;
   std::array<ModelObject, count> objects_;
 };

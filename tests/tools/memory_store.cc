@@ -62,7 +62,7 @@ void clear(Pages& pages, std::uint64_t begin, std::uint64_t end) {
 }
 
 class MemoryWriter final : public EpochWriter {
- public:
+public:
   MemoryWriter(Machine& machine, std::uint64_t number, CheckpointId parent, std::shared_ptr<const Kept> parent_content,
                MemoryWriter* closed, std::vector<Object> objects)
       : machine_(machine),
@@ -104,7 +104,7 @@ class MemoryWriter final : public EpochWriter {
     return kept->info;
   }
 
- private:
+private:
   struct Step {
     std::size_t object;
     std::uint64_t offset, length;
@@ -141,7 +141,7 @@ class MemoryWriter final : public EpochWriter {
 };
 
 class MemoryReader final : public CheckpointReader {
- public:
+public:
   explicit MemoryReader(std::shared_ptr<const Kept> kept) : kept_(std::move(kept)) {}
 
   const CheckpointInfo& info() const override { return kept_->info; }
@@ -194,13 +194,13 @@ class MemoryReader final : public CheckpointReader {
   }
   Result<std::vector<std::uint64_t>> changed_pages(std::size_t, CheckpointReader&) override { return refused(); }
 
- private:
+private:
   static Error refused() { return make_error(Code::refused, "not in the model"); }
   std::shared_ptr<const Kept> kept_;
 };
 
 class MemoryStore final : public Store {
- public:
+public:
   Status add_machine(const std::string& name, const std::array<std::uint8_t, 16>& uuid) override {
     if (machines_.contains(name)) return make_error(Code::exists, name);
     machines_[name].info.name = name;
@@ -256,7 +256,7 @@ class MemoryStore final : public Store {
   StoreStats stats() const override { return {}; }
   Status refresh() override { return {}; }
 
- private:
+private:
   static Error refused() { return make_error(Code::refused, "not in the model"); }
   std::shared_ptr<const Kept> find(const CheckpointId& id) const {
     auto machine = machines_.find(id.machine);

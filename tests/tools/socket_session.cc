@@ -19,7 +19,7 @@ constexpr std::size_t pump_bytes = 1 << 20;
 constexpr auto retry_pause = std::chrono::milliseconds(100);
 
 class Socket {
- public:
+public:
   Socket() = default;
   Socket(const Socket&) = delete;
   ~Socket() {
@@ -37,7 +37,7 @@ class Socket {
   }
   int fd() const { return fd_; }
 
- private:
+private:
   int fd_ = -1;
 };
 
@@ -45,7 +45,7 @@ bool would_block() { return errno == EAGAIN || errno == EINTR; }
 
 // One connection from HELLO to its end.
 class Connection {
- public:
+public:
   Connection(StreamClient& client, const SocketOptions& options, const std::uint64_t& durable, std::string& why)
       : client_(client), options_(options), durable_(durable), why_(why) {}
 
@@ -59,7 +59,7 @@ class Connection {
     return SocketEnd::done;
   }
 
- private:
+private:
   bool done() const { return options_.epochs != 0 && durable_ >= options_.epochs; }
 
   SocketEnd lost(std::string why) {

@@ -26,7 +26,7 @@ struct ClientOptions {
 };
 
 class StreamClient {
- public:
+public:
   struct Events {
     std::function<void(const wire::Welcome&)> welcome;
     // What the checkpoint must hold once it is durable.
@@ -49,7 +49,7 @@ class StreamClient {
   std::uint64_t open_epoch() const { return open_epoch_; }
   std::uint32_t next_sequence() const { return writer_->next_sequence(); }
 
- private:
+private:
   enum Flag : std::uint8_t { dirty = 1, in_open = 2, in_closed = 4 };
   struct Counts {
     std::uint64_t data_count = 0, zero_count = 0, data_bytes = 0;

@@ -12,7 +12,7 @@ Error power_is_off() { return system_error(EIO, "the power is off"); }
 }  // namespace
 
 class FaultFile : public File {
- public:
+public:
   FaultFile(FaultEnv& env, std::shared_ptr<FaultEnv::Inode> inode, std::shared_ptr<int> lock)
       : env_(env), inode_(std::move(inode)), lock_(std::move(lock)), generation_(env.generation_) {
     ++env_.open_files_;
@@ -42,8 +42,10 @@ class FaultFile : public File {
     Status status = env_.step(FaultEnv::Call::grows);
     std::size_t done = data.size();
     // A write that fails, by whatever cause, may have done a part.
-    if (!status && data.size() > 1 && (env_.fault_ != Fault::no_space || env_.dice(2) == 0)) done = env_.dice(data.size());
-    else if (!status) done = 0;
+    if (!status && data.size() > 1 && (env_.fault_ != Fault::no_space || env_.dice(2) == 0))
+      done = env_.dice(data.size());
+    else if (!status)
+      done = 0;
     if (done > 0) {
       FaultEnv::Change change{false, offset, {data.begin(), data.begin() + static_cast<std::ptrdiff_t>(done)}};
       FaultEnv::apply(inode_->data, change);
@@ -75,7 +77,7 @@ class FaultFile : public File {
     return static_cast<std::uint64_t>(inode_->data.size());
   }
 
- private:
+private:
   Status sync_locked() {
     std::lock_guard lock(env_.mutex_);
     if (dead()) return power_is_off();
@@ -127,7 +129,8 @@ void FaultEnv::apply(Bytes& data, const Change& change) {
 // Any subset of the sectors of a write may have reached the disk; the size may have, with zeroes behind it.
 void FaultEnv::tear(Bytes& data, const Change& change) {
   for (std::size_t done = 0; done < change.data.size();) {
-    std::size_t length = std::min<std::size_t>(sector_bytes - (change.offset + done) % sector_bytes, change.data.size() - done);
+    std::size_t length =
+        std::min<std::size_t>(sector_bytes - (change.offset + done) % sector_bytes, change.data.size() - done);
     auto from = change.data.begin() + static_cast<std::ptrdiff_t>(done);
     Change piece{false, change.offset + done, {from, from + static_cast<std::ptrdiff_t>(length)}};
     if (dice(2) == 0) apply(data, piece);
@@ -153,8 +156,10 @@ void FaultEnv::power_cycle() {
     std::uint64_t mood = dice(4);  // all, nothing, whole writes, torn writes
     for (const Change& change : inode->unsynced) {
       if (change.lost || mood == 1) continue;
-      if (mood == 0 || (mood >= 2 && dice(2) == 0)) apply(inode->durable, change);
-      else if (mood == 3) tear(inode->durable, change);
+      if (mood == 0 || (mood >= 2 && dice(2) == 0))
+        apply(inode->durable, change);
+      else if (mood == 3)
+        tear(inode->durable, change);
     }
     inode->unsynced.clear();
     inode->data = inode->durable;
@@ -192,8 +197,10 @@ std::uint64_t FaultEnv::used_bytes() const {
 }
 
 void FaultEnv::put_name(Names& names, const std::string& path, const std::shared_ptr<Inode>& inode) {
-  if (inode) names[path] = inode;
-  else names.erase(path);
+  if (inode)
+    names[path] = inode;
+  else
+    names.erase(path);
 }
 
 void FaultEnv::set_name(const std::string& path, std::shared_ptr<Inode> inode) {

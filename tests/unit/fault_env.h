@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// A file system in memory that keeps apart what is durable and what is not, and fails on demand: power cuts that drop or
-// keep any subset of the unsynced writes, tear them at sectors and lose directory entries; ENOSPC, EIO and short writes.
-// Thread-safe; in which order threads come is theirs.
+// A file system in memory that keeps apart what is durable and what is not, and fails on demand: power cuts that drop
+// or keep any subset of the unsynced writes, tear them at sectors and lose directory entries; ENOSPC, EIO and short
+// writes. Thread-safe; in which order threads come is theirs.
 #pragma once
 
 #include <atomic>
@@ -20,10 +20,11 @@ namespace ckpt {
 enum class Fault { none, power_cut, no_space, io_error, short_write, failed_sync };
 
 class FaultEnv : public Env {
- public:
+public:
   explicit FaultEnv(std::uint64_t seed) : engine_(seed) {}
 
-  // The call with this index (from 0, counted from now) meets the fault. What cannot hit every call waits for one it can.
+  // The call with this index (from 0, counted from now) meets the fault. What cannot hit every call waits for one it
+  // can.
   void arm(Fault fault, std::uint64_t call) {
     std::lock_guard lock(mutex_);
     fault_ = fault;
@@ -70,7 +71,7 @@ class FaultEnv : public Env {
   std::uint64_t now_ns() override { return 1'000'000'000 + calls(); }
   Status random(std::span<std::uint8_t> out) override;
 
- private:
+private:
   friend class FaultFile;
   using Bytes = std::vector<std::uint8_t>;
   struct Change {

@@ -26,7 +26,8 @@ std::unique_ptr<FaultEnv> make_disk(std::uint64_t seed) {
   return env;
 }
 
-// The store as it is after a restart must be the model, or what was attempted when it was interrupted. It must be usable.
+// The store as it is after a restart must be the model, or what was attempted when it was interrupted. It must be
+// usable.
 std::string check_after_restart(FaultEnv& env, Workload& workload, bool attempted_may_be_there) {
   auto opened = workload.open();
   if (!opened) return "reopen: " + opened.error().message();
@@ -44,7 +45,8 @@ std::string check_after_restart(FaultEnv& env, Workload& workload, bool attempte
   auto freed = workload.store()->collect();
   if (!freed) return "collect: " + freed.error().message();
   for (const auto& machine : workload.store()->machines()) {
-    auto epoch = workload.store()->begin_epoch(machine.name, machine.last_number + 50, {}, {{ObjectClass::ram, "x", 8192, 0, 0}});
+    auto epoch = workload.store()->begin_epoch(machine.name, machine.last_number + 50, {},
+                                               {{ObjectClass::ram, "x", 8192, 0, 0}});
     if (!epoch) return "begin: " + epoch.error().message();
     std::vector<std::uint8_t> bytes(8192, 7);
     if (Status status = (*epoch)->write(0, 0, bytes); !status) return "write: " + status.error().message();
@@ -101,7 +103,8 @@ std::string error_at(std::uint64_t seed, std::uint64_t call, Fault fault, Tally&
   bool maybe_there = false;
   if (!status && workload.store() != nullptr) {
     bool full = fault == Fault::no_space;
-    if (full && status.error().code != Code::no_space && status.error().code != Code::io) return "code: " + status.error().message();
+    if (full && status.error().code != Code::no_space && status.error().code != Code::io)
+      return "code: " + status.error().message();
     // Only a record in doubt leaves open what will be seen later, and nothing more is stored then.
     maybe_there = !workload.store()->collect().ok();
     if (maybe_there && status.error().code != Code::io) return "in doubt: " + status.error().message();
@@ -110,10 +113,12 @@ std::string error_at(std::uint64_t seed, std::uint64_t call, Fault fault, Tally&
     if (status.error().code == Code::no_space) {
       // Room again: it goes on without being opened again. Epochs that lost data are given up.
       for (const auto& machine : workload.store()->machines()) {
-        auto epoch = workload.store()->begin_epoch(machine.name, machine.last_number + 20, {}, {{ObjectClass::ram, "x", 4096, 0, 0}});
+        auto epoch = workload.store()->begin_epoch(machine.name, machine.last_number + 20, {},
+                                                   {{ObjectClass::ram, "x", 4096, 0, 0}});
         if (!epoch) return "begin after ENOSPC: " + epoch.error().message();
         std::vector<std::uint8_t> bytes(4096, 7);
-        if (Status again = (*epoch)->write(0, 0, bytes); !again) return "write after ENOSPC: " + again.error().message();
+        if (Status again = (*epoch)->write(0, 0, bytes); !again)
+          return "write after ENOSPC: " + again.error().message();
         auto made = (*epoch)->commit({});
         if (!made) return "commit after ENOSPC: " + made.error().message();
         std::uint64_t number = made->id.number;

@@ -15,7 +15,7 @@ namespace ckpt {
 inline constexpr std::uint64_t ram_bytes = 1 << 20;
 
 class StoreFixture : public ::testing::Test {
- protected:
+protected:
   void SetUp() override {
     ASSERT_TRUE(env.make_directory("/disk").ok());
     store = open();

@@ -50,8 +50,14 @@ Bytes some_segment() {
 
 std::vector<JournalRecord> all_records() {
   CommitRecord commit{1, 2, 7, 6, 123, make_location(segment_id, 5), 4000, true, uuid(), 1000, 500};
-  return {MachineRecord{1, 2, uuid(), 99, "vm"}, DomainRecord{2, {}},         commit,           RemoveRecord{1, {3, 4}},
-          NameRecord{1, 7, "before"},            PinRecord{1, true, 7, "x"}, ForgetRecord{1}, DroppedRecord{segment_id}};
+  return {MachineRecord{1, 2, uuid(), 99, "vm"},
+          DomainRecord{2, {}},
+          commit,
+          RemoveRecord{1, {3, 4}},
+          NameRecord{1, 7, "before"},
+          PinRecord{1, true, 7, "x"},
+          ForgetRecord{1},
+          DroppedRecord{segment_id}};
 }
 
 Manifest some_manifest() {
@@ -70,7 +76,8 @@ TEST(StoreFormat, ASegmentIsAsItWas) {
   EXPECT_EQ(header->generation, 1u);
   auto trailer = decode_trailer(ByteView(bytes).last(segment_trailer_bytes), bytes.size());
   ASSERT_TRUE(trailer.has_value());
-  auto frames = decode_footer(ByteView(bytes).subspan(trailer->footer_offset, trailer->footer_length), *trailer, segment_id);
+  auto frames =
+      decode_footer(ByteView(bytes).subspan(trailer->footer_offset, trailer->footer_length), *trailer, segment_id);
   ASSERT_TRUE(frames.ok()) << frames.error().message();
   ASSERT_EQ(frames->size(), 2u);
   EXPECT_EQ((*frames)[1].head.table[0].ordinal, 5u);

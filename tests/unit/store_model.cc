@@ -50,14 +50,21 @@ Status Workload::attempt(const std::function<Status()>& operation, Model after) 
 Status Workload::step() {
   if (model_.empty()) return add_machine();
   switch (dice(16)) {
-    case 0: return model_.size() < machine_names.size() ? add_machine() : commit_one();
-    case 1: case 2: return remove_some();
-    case 3: return mark();
-    case 4: case 5: case 6: {
+    case 0:
+      return model_.size() < machine_names.size() ? add_machine() : commit_one();
+    case 1:
+    case 2:
+      return remove_some();
+    case 3:
+      return mark();
+    case 4:
+    case 5:
+    case 6: {
       CKPT_ASSIGN([[maybe_unused]] auto freed, store_->collect());
       return {};
     }
-    case 7: return dice(4) == 0 ? forget() : commit_one();
+    case 7:
+      return dice(4) == 0 ? forget() : commit_one();
     case 8: {
       if (!open_.empty()) open_.pop_back();
       return {};
@@ -67,7 +74,8 @@ Status Workload::step() {
       close();
       return open();
     }
-    default: return commit_one();
+    default:
+      return commit_one();
   }
 }
 
@@ -111,14 +119,17 @@ Status Workload::begin(const std::string& machine, Open* closed) {
     before = &closed->content;
     epoch.after_closed = true;
   } else if (!parents.empty() && dice(10) != 0) {
-    auto parent = dice(4) != 0 ? std::prev(parents.end()) : std::next(parents.begin(), static_cast<std::ptrdiff_t>(dice(parents.size())));
+    auto parent = dice(4) != 0 ? std::prev(parents.end())
+                               : std::next(parents.begin(), static_cast<std::ptrdiff_t>(dice(parents.size())));
     for (const auto& [name, known] : model_) {
       if (&known == &parents) base.parent = {name, parent->first};
     }
     before = &parent->second;
   }
-  if (before != nullptr && dice(6) != 0) disk_bytes = before->objects[1].size_bytes;
-  else disk_bytes = 512 * (1 + dice(900));
+  if (before != nullptr && dice(6) != 0)
+    disk_bytes = before->objects[1].size_bytes;
+  else
+    disk_bytes = 512 * (1 + dice(900));
   epoch.content.objects = some_objects(ram_pages, disk_bytes);
   for (std::size_t i = 0; i < 2; ++i) {
     std::vector<std::uint8_t> bytes = before != nullptr ? before->contents[i] : std::vector<std::uint8_t>();
@@ -135,7 +146,8 @@ Status Workload::begin(const std::string& machine, Open* closed) {
 std::vector<std::uint8_t> Workload::some_bytes(std::size_t size) {
   std::vector<std::uint8_t> bytes(size);
   std::uint64_t kind = dice(4);
-  std::uint64_t word = dice(kind == 0 ? 3 : 1u << 20);  // few different ones now and then, so that pages are found again
+  std::uint64_t word =
+      dice(kind == 0 ? 3 : 1u << 20);  // few different ones now and then, so that pages are found again
   for (std::size_t i = 0; i < size; ++i) {
     if (i % 8 == 0 && kind > 1) word = word * 6364136223846793005u + 1442695040888963407u;
     bytes[i] = static_cast<std::uint8_t>(word >> (i % 8 * 8));
@@ -175,7 +187,8 @@ Status Workload::commit(std::size_t index) {
   Open epoch = std::move(open_[index]);
   open_.erase(open_.begin() + static_cast<std::ptrdiff_t>(index));
   std::uint64_t number = epoch.writer->number();
-  std::erase_if(open_, [&](const Open& other) { return other.machine == epoch.machine && other.writer->number() < number; });
+  std::erase_if(open_,
+                [&](const Open& other) { return other.machine == epoch.machine && other.writer->number() < number; });
   const ModelMachine& known = model_[epoch.machine];
   bool base_is_there = !epoch.after_closed || known.contains(number - 1);
   bool newest = known.empty() || known.rbegin()->first < number;

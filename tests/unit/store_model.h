@@ -28,7 +28,7 @@ using Model = std::map<std::string, ModelMachine>;
 StoreOptions model_options();
 
 class Workload {
- public:
+public:
   Workload(Env& env, std::uint64_t seed) : env_(env), engine_(seed) {}
 
   // Opens the store and does `steps` random things. Stops at the first error and returns it.
@@ -48,7 +48,7 @@ class Workload {
   // After a restart: what was attempted had happened.
   void adopt(const Model& model) { model_ = model; }
 
- private:
+private:
   struct Open {
     std::string machine;
     std::unique_ptr<EpochWriter> writer;

@@ -13,7 +13,8 @@ class StoreReclaim : public StoreFixture {};
 
 TEST_F(StoreReclaim, SpaceComesBackAndWhatIsKeptStays) {
   commit("vm", 1, {}, 0, 200, 1000);
-  for (std::uint64_t number = 2; number <= 20; ++number) commit("vm", number, {"vm", number - 1}, 0, 100, number * 1000);
+  for (std::uint64_t number = 2; number <= 20; ++number)
+    commit("vm", number, {"vm", number - 1}, 0, 100, number * 1000);
   std::uint64_t full = store->stats().stored_bytes;
   std::vector<std::uint64_t> middle;
   for (std::uint64_t number = 2; number < 20; ++number) middle.push_back(number);

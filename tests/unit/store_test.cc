@@ -23,14 +23,14 @@ Buffer random_bytes(std::size_t size, std::uint32_t seed) {
   return bytes;
 }
 
-#define ASSERT_OK(expression)                                             \
-  do {                                                                    \
-    const auto& ok_result = (expression);                                 \
+#define ASSERT_OK(expression)                                                           \
+  do {                                                                                  \
+    const auto& ok_result = (expression);                                               \
     ASSERT_TRUE(ok_result.ok()) << (ok_result.ok() ? "" : ok_result.error().message()); \
   } while (0)
 
 class StoreTest : public ::testing::Test {
- protected:
+protected:
   void SetUp() override {
     open();
     ASSERT_OK(store->add_machine("vm", {}));
@@ -395,7 +395,8 @@ TEST(CheckpointId, IsReadAsItIsWritten) {
     CheckpointId id{machine, 18'446'744'073'709'551'615u};
     EXPECT_EQ(*parse_checkpoint_id(to_string(id)), id);
   }
-  for (std::string text : {"", "@", "vm", "vm@", "@1", "vm@0", "vm@-1", "vm@+1", "vm@1x", "vm@ 1", "vm@18446744073709551616"})
+  for (std::string text :
+       {"", "@", "vm", "vm@", "@1", "vm@0", "vm@-1", "vm@+1", "vm@1x", "vm@ 1", "vm@18446744073709551616"})
     EXPECT_EQ(parse_checkpoint_id(text).error().code, Code::invalid) << text;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Several machines capture while points are removed, space is reclaimed, and others read. For the thread sanitizer, mostly.
+// Several machines capture while points are removed, space is reclaimed, and others read. For the thread sanitizer,
+// mostly.
 #include <gtest/gtest.h>
 
 #include <atomic>

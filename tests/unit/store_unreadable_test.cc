@@ -7,7 +7,7 @@ namespace ckpt {
 namespace {
 
 class StoreUnreadable : public StoreFixture {
- protected:
+protected:
   // One more epoch upon the newest checkpoint, which changes a part of page 0.
   Status continue_from(std::uint64_t number) {
     CKPT_ASSIGN(auto epoch, store->begin_epoch("vm", number + 1, {.parent = {"vm", number}}, objects()));

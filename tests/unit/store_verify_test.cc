@@ -36,7 +36,8 @@ bool read_all(Store& store, const Model& model) {
     for (const auto& [number, expected] : checkpoints) {
       auto reader = store.open_checkpoint({machine, number});
       if (!reader) {
-        EXPECT_TRUE(reader.error().code == Code::corrupt || reader.error().code == Code::version) << reader.error().message();
+        EXPECT_TRUE(reader.error().code == Code::corrupt || reader.error().code == Code::version)
+            << reader.error().message();
         refused = true;
         continue;
       }
@@ -46,7 +47,8 @@ bool read_all(Store& store, const Model& model) {
         if (status) {
           EXPECT_EQ(bytes, expected.contents[i]) << "served what was not written";
         } else {
-          EXPECT_TRUE(status.error().code == Code::corrupt || status.error().code == Code::version) << status.error().message();
+          EXPECT_TRUE(status.error().code == Code::corrupt || status.error().code == Code::version)
+              << status.error().message();
           EXPECT_NE(status.error().context.find("seg"), std::string::npos) << status.error().context;
           refused = true;
         }
@@ -67,7 +69,8 @@ TEST(StoreVerify, AHealthyStoreHasNoDamage) {
 TEST(StoreVerify, ItCanBeCancelled) {
   Disk disk(3);
   ASSERT_TRUE(disk.workload.open().ok());
-  auto result = disk.workload.store()->verify({}, [](void*, const VerifyProgress&) { return false; }, nullptr);
+  auto result = disk.workload.store()->verify(
+      {}, [](void*, const VerifyProgress&) { return false; }, nullptr);
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, Code::cancelled);
 }
@@ -271,8 +274,8 @@ TEST(StoreVerify, AFlippedBitInTheJournalsLastRecordCutsOnlyThat) {
   }
 }
 
-// The journal by itself, longer than it is read at once: what is before the flip is read, and only a flip in the last record
-// is taken for an interrupted write.
+// The journal by itself, longer than it is read at once: what is before the flip is read, and only a flip in the last
+// record is taken for an interrupted write.
 TEST(StoreVerify, AFlippedBitInALongJournalIsFoundWhereverItIs) {
   constexpr std::uint64_t window_bytes = 4 << 20;
   StoreUuid uuid{1, 2, 3};
@@ -297,7 +300,8 @@ TEST(StoreVerify, AFlippedBitInALongJournalIsFoundWhereverItIs) {
   ASSERT_EQ(env.file_size("/disk/journal"), whole.size());
   std::mt19937_64 engine(5);
   std::vector<std::uint64_t> places;
-  for (int i = 0; i < 20; ++i) places.push_back(journal_header_bytes + engine() % (whole.size() - journal_header_bytes));
+  for (int i = 0; i < 20; ++i)
+    places.push_back(journal_header_bytes + engine() % (whole.size() - journal_header_bytes));
   for (int i = 0; i < 10; ++i) places.push_back(window_bytes - 300 + engine() % 600);
   for (int i = 0; i < 20; ++i) places.push_back(whole.size() - 1 - engine() % 400);
   for (std::uint64_t place : places) {

@@ -13,7 +13,7 @@ using wire::EpochKind;
 using wire::WelcomeMode;
 
 class StreamContinueTest : public StreamTest {
- protected:
+protected:
   // Epochs 1 to `count` of the instance in examples::hello(), page 0 filled by their number.
   void make_checkpoints(std::uint64_t count, const std::string& machine = "m") {
     RawConnection connection(*store_, options(machine));

@@ -21,7 +21,7 @@ struct Answer {
 
 // A connection whose client is the test itself.
 class RawConnection {
- public:
+public:
   RawConnection(Store& store, StreamReceiver::Options options, StreamReceiver::Events events = {})
       : receiver_(StreamReceiver::create(store, std::move(options), std::move(events))) {}
 
@@ -82,7 +82,7 @@ class RawConnection {
     return send();
   }
 
- private:
+private:
   Bytes bytes_;
   std::unique_ptr<StreamReceiver> receiver_;
   MessageReader reader_;
@@ -90,7 +90,7 @@ class RawConnection {
 };
 
 class StreamTest : public ::testing::Test {
- protected:
+protected:
   StreamTest() { open_store(Env::system()); }
 
   void open_store(Env& env) {

@@ -19,7 +19,7 @@ using tools::Misbehaviour;
 using tools::SocketEnd;
 
 class StreamSocketTest : public StreamTest {
- protected:
+protected:
   StreamSocketTest() {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;

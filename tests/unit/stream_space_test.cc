@@ -11,7 +11,7 @@ namespace {
 
 // The system, on a disk that can be full.
 class FullDiskFile final : public File {
- public:
+public:
   FullDiskFile(std::unique_ptr<File> file, const bool& full) : file_(std::move(file)), full_(full) {}
 
   Result<std::size_t> read_at(std::uint64_t offset, std::span<std::uint8_t> out) override {
@@ -25,13 +25,13 @@ class FullDiskFile final : public File {
   Status truncate(std::uint64_t size) override { return file_->truncate(size); }
   Result<std::uint64_t> size() override { return file_->size(); }
 
- private:
+private:
   std::unique_ptr<File> file_;
   const bool& full_;
 };
 
 class FullDiskEnv final : public Env {
- public:
+public:
   bool full = false;
 
   Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) override {
@@ -49,12 +49,12 @@ class FullDiskEnv final : public Env {
   std::uint64_t now_ns() override { return system_.now_ns(); }
   Status random(std::span<std::uint8_t> out) override { return system_.random(out); }
 
- private:
+private:
   Env& system_ = Env::system();
 };
 
 class StreamSpaceTest : public StreamTest {
- protected:
+protected:
   StreamSpaceTest() { open_store(env_); }
   ~StreamSpaceTest() override { store_.reset(); }
 

@@ -9,7 +9,7 @@ namespace ckpt {
 
 // A directory that goes away with the test.
 class TempDir {
- public:
+public:
   TempDir() {
     std::string name = (std::filesystem::temp_directory_path() / "ckpt-test-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) std::abort();
@@ -25,7 +25,7 @@ class TempDir {
   const std::string& path() const { return path_; }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
 
- private:
+private:
   std::string path_;
 };
 

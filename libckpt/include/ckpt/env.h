@@ -17,7 +17,7 @@
 namespace ckpt {
 
 class File {
- public:
+public:
   virtual ~File() = default;
 
   // Reads up to out.size() bytes at offset; fewer only at the end of the file.
@@ -36,7 +36,7 @@ class File {
 };
 
 class Env {
- public:
+public:
   virtual ~Env() = default;
 
   // The process-wide one, on io_uring where the kernel has it.
@@ -48,7 +48,7 @@ class Env {
   virtual Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) = 0;
   virtual Status rename(const std::string& from, const std::string& to) = 0;  // replaces `to`; not_found
   virtual Status remove(const std::string& path) = 0;                         // not_found
-  virtual Status make_directory(const std::string& path) = 0;  // ok when it is there
+  virtual Status make_directory(const std::string& path) = 0;                 // ok when it is there
   virtual Status sync_directory(const std::string& path) = 0;
   virtual Result<std::vector<std::string>> list(const std::string& path) = 0;  // names, sorted; not_found
   // Held until the returned handle is destroyed or the process dies. busy: context names the holder's pid.

@@ -13,18 +13,18 @@ namespace ckpt {
 // Stable: the numbers are part of ckptd's protocol and of ckptctl's exit codes; add at the end only.
 enum class Code {
   ok = 0,
-  not_found = 1,      // no such store, machine, checkpoint, object or file
-  exists = 2,         // the name is taken
-  invalid = 3,        // the caller's argument is out of range or out of order
-  corrupt = 4,        // stored bytes are not what was written; context names the place
-  protocol = 5,       // a peer's bytes break the protocol
-  version = 6,        // a format or protocol version newer than this code
-  busy = 7,           // locked by someone else, or in use
-  no_space = 8,       // disk or quota full
-  io = 9,             // any other failure of a system call
-  unavailable = 10,   // a peer or a store cannot be reached now; trying again may help
-  refused = 11,       // understood, and not allowed
-  limit = 12,         // a stated limit would be passed
+  not_found = 1,     // no such store, machine, checkpoint, object or file
+  exists = 2,        // the name is taken
+  invalid = 3,       // the caller's argument is out of range or out of order
+  corrupt = 4,       // stored bytes are not what was written; context names the place
+  protocol = 5,      // a peer's bytes break the protocol
+  version = 6,       // a format or protocol version newer than this code
+  busy = 7,          // locked by someone else, or in use
+  no_space = 8,      // disk or quota full
+  io = 9,            // any other failure of a system call
+  unavailable = 10,  // a peer or a store cannot be reached now; trying again may help
+  refused = 11,      // understood, and not allowed
+  limit = 12,        // a stated limit would be passed
   cancelled = 13,
 };
 
@@ -53,7 +53,7 @@ namespace detail {
 // moved from.
 template <typename T>
 class [[nodiscard]] Result {
- public:
+public:
   Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
   Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}
 
@@ -66,7 +66,7 @@ class [[nodiscard]] Result {
   T take() { return std::move(checked<0>(state_)); }
   const Error& error() const { return checked<1>(state_); }
 
- private:
+private:
   template <std::size_t index, typename State>
   static auto& checked(State& state) {
     auto* held = std::get_if<index>(&state);
@@ -79,7 +79,7 @@ class [[nodiscard]] Result {
 
 template <>
 class [[nodiscard]] Result<void> {
- public:
+public:
   Result() = default;
   Result(Error error) : error_(std::move(error)) {}
 
@@ -90,7 +90,7 @@ class [[nodiscard]] Result<void> {
     return *error_;
   }
 
- private:
+private:
   std::optional<Error> error_;
 };
 
@@ -99,10 +99,9 @@ using Status = Result<void>;
 }  // namespace ckpt
 
 // Leaves the function with the error of an expression that is a Status, or goes on.
-#define CKPT_TRY(expression)                                  \
-  do {                                                        \
-    if (auto ckpt_status_ = (expression); !ckpt_status_.ok()) \
-      return ckpt_status_.error();                            \
+#define CKPT_TRY(expression)                                                               \
+  do {                                                                                     \
+    if (auto ckpt_status_ = (expression); !ckpt_status_.ok()) return ckpt_status_.error(); \
   } while (0)
 
 #define CKPT_JOIN_(a, b) a##b

@@ -67,10 +67,10 @@ struct CheckpointInfo {
   std::uint64_t wall_clock_ns = 0;
   std::array<std::uint8_t, 16> instance{};
   bool application_consistent = false;
-  std::string name;                   // given by the admin; empty: none
-  std::vector<std::string> pins;      // holders
-  std::uint64_t data_bytes = 0;       // what the epoch carried
-  std::uint64_t stored_bytes = 0;     // what it added to the store, compressed, nodes included
+  std::string name;                // given by the admin; empty: none
+  std::vector<std::string> pins;   // holders
+  std::uint64_t data_bytes = 0;    // what the epoch carried
+  std::uint64_t stored_bytes = 0;  // what it added to the store, compressed, nodes included
 };
 
 struct MachineInfo {
@@ -82,32 +82,32 @@ struct MachineInfo {
 };
 
 struct StoreOptions {
-  bool create = false;            // make the store when the directory is missing or empty
-  bool read_only = false;         // no lock is taken; the journal is read as of now
-  int compression_level = 1;      // zstd
+  bool create = false;        // make the store when the directory is missing or empty
+  bool read_only = false;     // no lock is taken; the journal is read as of now
+  int compression_level = 1;  // zstd
   std::uint64_t segment_size_bytes = 64ull << 20;
   std::uint64_t index_limit_bytes = 256ull << 20;  // dedup index; beyond it old chunks are found no more
-  std::uint64_t epoch_map_bytes = 32ull << 20;     // of an open epoch's page map in memory; beyond it, it goes to a file
+  std::uint64_t epoch_map_bytes = 32ull << 20;  // of an open epoch's page map in memory; beyond it, it goes to a file
 };
 
 // Damage: where the bad bytes are, and which checkpoints cannot be trusted for it.
 struct Damage {
-  std::string place;                       // file and offset
+  std::string place;  // file and offset
   std::string reason;
-  std::vector<CheckpointId> checkpoints;   // that reach it
+  std::vector<CheckpointId> checkpoints;  // that reach it
 };
 
 struct StoreStats {
   std::array<std::uint8_t, 16> uuid{};  // of the store, made with it
   std::uint64_t segments = 0;
-  std::uint64_t stored_bytes = 0;   // size of all segments
-  std::uint64_t live_bytes = 0;     // estimate: stored bytes that kept checkpoints reach
+  std::uint64_t stored_bytes = 0;  // size of all segments
+  std::uint64_t live_bytes = 0;    // estimate: stored bytes that kept checkpoints reach
   std::uint64_t journal_bytes = 0;
   std::uint64_t checkpoints = 0;
-  std::uint64_t free_bytes = 0;     // of the file system
-  bool damaged = false;             // the journal is damaged: opened read-only, writing says where
-  // What collect() could not read, with one checkpoint that reaches it: everything older is kept until that is removed, or
-  // can be read.
+  std::uint64_t free_bytes = 0;  // of the file system
+  bool damaged = false;          // the journal is damaged: opened read-only, writing says where
+  // What collect() could not read, with one checkpoint that reaches it: everything older is kept until that is removed,
+  // or can be read.
   std::vector<Damage> uncounted;
 };
 
@@ -133,15 +133,15 @@ struct VerifyProgress {
   std::uint64_t total_bytes = 0;  // grows while done_bytes is 0 and what there is to read is found out; then it stays
 };
 
-// Pages by their places: a frame is read and decompressed once for all pages in it, and nothing is copied. For who wants
-// many pages soon, or one at once. One thread at a time; does not outlive the CheckpointReader it came from.
+// Pages by their places: a frame is read and decompressed once for all pages in it, and nothing is copied. For who
+// wants many pages soon, or one at once. One thread at a time; does not outlive the CheckpointReader it came from.
 class FrameReader {
- public:
+public:
   virtual ~FrameReader() = default;
 
-  // The first of `pages`, and as many of those behind it as came with it: for each a pointer to its page_size_bytes bytes, valid
-  // until the next call. Pages that follow one another in a frame do so in memory. In the order of their places, `pages`
-  // need the fewest frames. An error is about the first page only.
+  // The first of `pages`, and as many of those behind it as came with it: for each a pointer to its page_size_bytes
+  // bytes, valid until the next call. Pages that follow one another in a frame do so in memory. In the order of their
+  // places, `pages` need the fewest frames. An error is about the first page only.
   virtual Result<std::span<const std::uint8_t* const>> read(std::span<const PagePlace> pages) = 0;
   // Whether the page comes without being read and decompressed.
   virtual bool has(std::uint64_t place) const = 0;
@@ -149,10 +149,10 @@ class FrameReader {
 
 // Reads one checkpoint. Every byte handed out has passed its checksum; damage is Code::corrupt and names the place.
 // Stays valid, and readable, when the store goes on, collects garbage, or the checkpoint is removed; it may outlive the
-// Store. With a store that is open for reading only, beside a writer, that takes a pin, set before it is opened: what it
-// reads is opened when needed.
+// Store. With a store that is open for reading only, beside a writer, that takes a pin, set before it is opened: what
+// it reads is opened when needed.
 class CheckpointReader {
- public:
+public:
   virtual ~CheckpointReader() = default;
 
   virtual const CheckpointInfo& info() const = 0;
@@ -164,12 +164,13 @@ class CheckpointReader {
 
   // One page (4,096 bytes; the last of an object may be short and is filled up with zeroes). Returns false, and leaves
   // `out` alone, when the page reads as zeroes.
-  virtual Result<bool> read_page(std::size_t object, std::uint64_t page, std::span<std::uint8_t, page_size_bytes> out) = 0;
+  virtual Result<bool> read_page(std::size_t object, std::uint64_t page,
+                                 std::span<std::uint8_t, page_size_bytes> out) = 0;
 
   // The pages of [first, end) that do not read as zeroes, in order. They are for this reader's frames() only.
   virtual Result<std::vector<PagePlace>> places(std::size_t object, std::uint64_t first, std::uint64_t end) = 0;
-  // Opens what reading these pages will need, so that the first who does need not wait for it. As much as stays open at once; after
-  // an error, some of it.
+  // Opens what reading these pages will need, so that the first who does need not wait for it. As much as stays open at
+  // once; after an error, some of it.
   virtual Status prepare(std::size_t object, std::uint64_t first, std::uint64_t end) = 0;
   // `kept`, at least 1: so many frames stay decompressed.
   virtual std::unique_ptr<FrameReader> frames(std::size_t kept) = 0;
@@ -179,28 +180,30 @@ class CheckpointReader {
   virtual Result<std::vector<Extent>> extents(std::size_t object, std::uint64_t offset, std::uint64_t length,
                                               std::size_t limit) = 0;
 
-  // Pages of `object` that differ from checkpoint `older`, in order; all non-zero pages when `older` has no such object.
+  // Pages of `object` that differ from checkpoint `older`, in order; all non-zero pages when `older` has no such
+  // object.
   virtual Result<std::vector<std::uint64_t>> changed_pages(std::size_t object, CheckpointReader& older) = 0;
 };
 
 // Collects one epoch. Nothing of it exists until commit() has returned success. Destroying it abandons the epoch.
 // One thread at a time. Errors are sticky: after one, only abandonment is possible. May outlive the Store it came from.
 class EpochWriter {
- public:
+public:
   virtual ~EpochWriter() = default;
 
   virtual std::uint64_t number() const = 0;
 
   // Bytes of objects[object] (the vector given to begin_epoch). Any alignment; a part of a page is completed from what
   // the page was before. Later calls win. The range lies within the object's size_bytes; device state and config grow
-  // with what is written to them, to at most 1 GiB. Errors: invalid (object, range), corrupt (what it builds upon cannot
-  // be read, not even for a failing disk: an epoch without a base can go on), no_space, io (the store cannot be written).
+  // with what is written to them, to at most 1 GiB. Errors: invalid (object, range), corrupt (what it builds upon
+  // cannot be read, not even for a failing disk: an epoch without a base can go on), no_space, io (the store cannot be
+  // written).
   virtual Status write(std::size_t object, std::uint64_t offset, std::span<const std::uint8_t> data) = 0;
   virtual Status zero(std::size_t object, std::uint64_t offset, std::uint64_t length) = 0;
 
-  // Makes it a checkpoint: durable before success is returned. Errors as of write(). After one nothing of it will be seen on
-  // reopening, except when code is io and the record may have reached the disk: then the store refuses further writes until
-  // reopened.
+  // Makes it a checkpoint: durable before success is returned. Errors as of write(). After one nothing of it will be
+  // seen on reopening, except when code is io and the record may have reached the disk: then the store refuses further
+  // writes until reopened.
   virtual Result<CheckpointInfo> commit(const EpochInfo& info) = 0;
 };
 
@@ -214,11 +217,11 @@ struct EpochBase {
 };
 
 class Store {
- public:
+public:
   virtual ~Store() = default;
 
-  // Opens or makes the store at `path`. Errors: not_found, busy (another writer holds it: context names its pid), version,
-  // corrupt (FORMAT or journal head). A damaged journal opens read-only with stats().damaged set.
+  // Opens or makes the store at `path`. Errors: not_found, busy (another writer holds it: context names its pid),
+  // version, corrupt (FORMAT or journal head). A damaged journal opens read-only with stats().damaged set.
   static Result<std::unique_ptr<Store>> open(Env& env, const std::string& path, const StoreOptions& options);
 
   // Makes a machine known. Errors: exists, invalid (name: 1 to 64 of [A-Za-z0-9._-], not starting with '.' or '-').
@@ -237,7 +240,8 @@ class Store {
   // parent), invalid (number, base, an object), limit (more than 4,096 objects), refused (the store is read-only),
   // corrupt (the parent cannot be read, for whatever reason), io (the store could not be written earlier).
   virtual Result<std::unique_ptr<EpochWriter>> begin_epoch(const std::string& machine, std::uint64_t number,
-                                                           const EpochBase& base, const std::vector<Object>& objects) = 0;
+                                                           const EpochBase& base,
+                                                           const std::vector<Object>& objects) = 0;
 
   // Errors: not_found, corrupt (its manifest), version, io.
   virtual Result<std::unique_ptr<CheckpointReader>> open_checkpoint(const CheckpointId& id) = 0;
@@ -260,7 +264,8 @@ class Store {
   // call goes on.
   virtual Result<std::uint64_t> collect() = 0;
 
-  // Re-reads and re-hashes what the given checkpoints (empty: all) reach; what cannot be read is damage too. `progress` may return false to cancel.
+  // Re-reads and re-hashes what the given checkpoints (empty: all) reach; what cannot be read is damage too. `progress`
+  // may return false to cancel.
   virtual Result<Verification> verify(std::span<const CheckpointId> ids,
                                       bool (*progress)(void* context, const VerifyProgress&), void* context) = 0;
 

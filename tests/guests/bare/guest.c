@@ -18,240 +18,255 @@
 #include "bare.h"
 
 enum {
-    kPageBytes = 4096,
-    kMaxWords = kPageBytes / 4,
-    kGenerations = 4 << 20,   // array of expected generations, below the pages
-    kFirstPage = 16 << 20,
-    kFirmware = 17 << 20,     // at the top: SeaBIOS's tables, and below them what is left of its start
-    kMaxPages = 0x80000000u / kPageBytes,
-    kCom1 = 0x3f8,
-    kCom2 = 0x2f8,
-    kPanic = 0x505,           // QEMU's device pvpanic
-    kPowerControl = 0x604,    // ACPI's PM1a control, where SeaBIOS puts it
-    kSleepS3 = 1 << 13 | 1 << 10,
-    kSleepS5 = 1 << 13,
-    kResetControl = 0xcf9,
+  kPageBytes = 4096,
+  kMaxWords = kPageBytes / 4,
+  kGenerations = 4 << 20,  // array of expected generations, below the pages
+  kFirstPage = 16 << 20,
+  kFirmware = 17 << 20,  // at the top: SeaBIOS's tables, and below them what is left of its start
+  kMaxPages = 0x80000000u / kPageBytes,
+  kCom1 = 0x3f8,
+  kCom2 = 0x2f8,
+  kPanic = 0x505,         // QEMU's device pvpanic
+  kPowerControl = 0x604,  // ACPI's PM1a control, where SeaBIOS puts it
+  kSleepS3 = 1 << 13 | 1 << 10,
+  kSleepS5 = 1 << 13,
+  kResetControl = 0xcf9,
 };
 
 struct multiboot_info {
-    uint32_t flags, mem_lower_kib, mem_upper_kib, boot_device, command_line;
+  uint32_t flags, mem_lower_kib, mem_upper_kib, boot_device, command_line;
 };
 
-static uint32_t *const generations = (uint32_t *)kGenerations;
+static uint32_t* const generations = (uint32_t*)kGenerations;
 static uint32_t page_count, hot_count, words = 4, rate = 1000, nonce, counter, written, gap_ms, flash, ide;
 static uint32_t random_state = 2463534242u;
 static bool paused;
 
 static inline uint64_t tsc(void) {
-    uint64_t value;
-    __asm__ volatile("rdtsc" : "=A"(value));
-    return value;
+  uint64_t value;
+  __asm__ volatile("rdtsc" : "=A"(value));
+  return value;
 }
 
-static uint32_t random_next(uint32_t *state) {
-    uint32_t x = *state;
-    x ^= x << 13;
-    x ^= x >> 17;
-    x ^= x << 5;
-    return *state = x;
+static uint32_t random_next(uint32_t* state) {
+  uint32_t x = *state;
+  x ^= x << 13;
+  x ^= x >> 17;
+  x ^= x << 5;
+  return *state = x;
 }
 
 static uint32_t seed_of(uint32_t page, uint32_t generation) {
-    uint32_t seed = nonce ^ page * 0x9e3779b9u ^ generation * 0x85ebca6bu;
-    return seed ? seed : 1;
+  uint32_t seed = nonce ^ page * 0x9e3779b9u ^ generation * 0x85ebca6bu;
+  return seed ? seed : 1;
 }
 
-static uint32_t *page_at(uint32_t page) { return (uint32_t *)(kFirstPage + page * kPageBytes); }
+static uint32_t* page_at(uint32_t page) { return (uint32_t*)(kFirstPage + page * kPageBytes); }
 
 static void write_page(uint32_t page) {
-    uint32_t *content = page_at(page), generation = generations[page] + 1;
-    uint32_t noise = seed_of(page, generation);
-    content[0] = page;
-    content[1] = generation;
-    for (uint32_t i = 2; i < words; ++i) content[i] = i % 2 ? generation : random_next(&noise);
-    generations[page] = generation;
-    ++written;
+  uint32_t *content = page_at(page), generation = generations[page] + 1;
+  uint32_t noise = seed_of(page, generation);
+  content[0] = page;
+  content[1] = generation;
+  for (uint32_t i = 2; i < words; ++i) content[i] = i % 2 ? generation : random_next(&noise);
+  generations[page] = generation;
+  ++written;
 }
 
 static bool page_is_right(uint32_t page) {
-    const uint32_t *content = page_at(page);
-    uint32_t generation = generations[page], noise = seed_of(page, generation);
-    if (content[0] != (generation ? page : 0) || content[1] != generation) return false;
-    for (uint32_t i = 2; i < words; ++i) {
-        uint32_t expected = i % 2 || !generation ? generation : random_next(&noise);
-        if (content[i] != expected) return false;
-    }
-    return true;
+  const uint32_t* content = page_at(page);
+  uint32_t generation = generations[page], noise = seed_of(page, generation);
+  if (content[0] != (generation ? page : 0) || content[1] != generation) return false;
+  for (uint32_t i = 2; i < words; ++i) {
+    uint32_t expected = i % 2 || !generation ? generation : random_next(&noise);
+    if (content[i] != expected) return false;
+  }
+  return true;
 }
 
 static uint32_t pick_page(void) {
-    bool hot = random_next(&random_state) % 10 != 0;
-    return random_next(&random_state) % (hot ? hot_count : page_count);
+  bool hot = random_next(&random_state) % 10 != 0;
+  return random_next(&random_state) % (hot ? hot_count : page_count);
 }
 
 static void put_char(uint16_t port, char c) {
-    while (!(inb(port + 5) & 0x20)) {
-    }
-    outb(port, (uint8_t)c);
+  while (!(inb(port + 5) & 0x20)) {
+  }
+  outb(port, (uint8_t)c);
 }
 
-static void put_text(uint16_t port, const char *text) {
-    while (*text) put_char(port, *text++);
+static void put_text(uint16_t port, const char* text) {
+  while (*text) put_char(port, *text++);
 }
 
 static void put_number(uint16_t port, uint32_t value, uint32_t base, int min_digits) {
-    char digits[12];
-    int n = 0;
-    do {
-        digits[n++] = "0123456789abcdef"[value % base];
-        value /= base;
-    } while (value || n < min_digits);
-    while (n > 0) put_char(port, digits[--n]);
+  char digits[12];
+  int n = 0;
+  do {
+    digits[n++] = "0123456789abcdef"[value % base];
+    value /= base;
+  } while (value || n < min_digits);
+  while (n > 0) put_char(port, digits[--n]);
 }
 
-static uint32_t parse_number(const char *text) {
-    uint32_t value = 0;
-    while (*text >= '0' && *text <= '9') value = value * 10 + (uint32_t)(*text++ - '0');
-    return value;
+static uint32_t parse_number(const char* text) {
+  uint32_t value = 0;
+  while (*text >= '0' && *text <= '9') value = value * 10 + (uint32_t)(*text++ - '0');
+  return value;
 }
 
 // Value of `name` (which ends in '=') in the command line, or `otherwise`.
-static uint32_t option(const char *line, const char *name, uint32_t otherwise) {
-    for (; *line; ++line) {
-        int i = 0;
-        while (name[i] && line[i] == name[i]) ++i;
-        if (!name[i]) return parse_number(line + i);
-    }
-    return otherwise;
+static uint32_t option(const char* line, const char* name, uint32_t otherwise) {
+  for (; *line; ++line) {
+    int i = 0;
+    while (name[i] && line[i] == name[i]) ++i;
+    if (!name[i]) return parse_number(line + i);
+  }
+  return otherwise;
 }
 
 static void verify(uint16_t port) {
-    uint32_t bad = 0, first = 0;
-    for (uint32_t page = 0; page < page_count; ++page) {
-        if (!page_is_right(page) && bad++ == 0) first = page;
-    }
-    put_text(port, bad ? "bad: " : "ok pages=");
-    put_number(port, bad ? bad : page_count, 10, 1);
-    if (bad) {
-        put_text(port, " pages are wrong, the first is ");
-        put_number(port, first, 10, 1);
-    }
+  uint32_t bad = 0, first = 0;
+  for (uint32_t page = 0; page < page_count; ++page) {
+    if (!page_is_right(page) && bad++ == 0) first = page;
+  }
+  put_text(port, bad ? "bad: " : "ok pages=");
+  put_number(port, bad ? bad : page_count, 10, 1);
+  if (bad) {
+    put_text(port, " pages are wrong, the first is ");
+    put_number(port, first, 10, 1);
+  }
 }
 
 // The first letter of the line is the command.
-static void answer(uint16_t port, const char *line) {
-    switch (line[0]) {
-    case 'n': put_number(port, nonce, 16, 8); break;
-    case 'c': put_number(port, counter, 10, 1); break;
-    case 'w': put_number(port, written, 10, 1); break;
+static void answer(uint16_t port, const char* line) {
+  switch (line[0]) {
+    case 'n':
+      put_number(port, nonce, 16, 8);
+      break;
+    case 'c':
+      put_number(port, counter, 10, 1);
+      break;
+    case 'w':
+      put_number(port, written, 10, 1);
+      break;
     case 'g':
-        put_number(port, gap_ms * 1000, 10, 1);
-        gap_ms = 0;
-        break;
-    case 'v': verify(port); break;
+      put_number(port, gap_ms * 1000, 10, 1);
+      gap_ms = 0;
+      break;
+    case 'v':
+      verify(port);
+      break;
     case 'l':
-        while (*line && (*line < '0' || *line > '9')) ++line;
-        rate = parse_number(line);
-        paused = false;
-        put_text(port, "ok");
-        break;
+      while (*line && (*line < '0' || *line > '9')) ++line;
+      rate = parse_number(line);
+      paused = false;
+      put_text(port, "ok");
+      break;
     case 's':
     case 'p':
-        paused = true;
-        put_text(port, "ok");
-        break;
+      paused = true;
+      put_text(port, "ok");
+      break;
     case 'r':
-        paused = false;
-        put_text(port, "ok");
-        break;
+      paused = false;
+      put_text(port, "ok");
+      break;
     // Letters of no other command: of one that was sent too early only the end arrives.
     case 'k':
-        put_text(port, "ok");
-        outb(kPanic, 1);
-        break;
-    case 'z': outw(kPowerControl, kSleepS3); break;
-    case 'x': outw(kPowerControl, kSleepS5); break;
-    case 'b': outb(kResetControl, 6); break;
-    default: put_text(port, "bad: unknown command");
-    }
-    put_char(port, '\n');
+      put_text(port, "ok");
+      outb(kPanic, 1);
+      break;
+    case 'z':
+      outw(kPowerControl, kSleepS3);
+      break;
+    case 'x':
+      outw(kPowerControl, kSleepS5);
+      break;
+    case 'b':
+      outb(kResetControl, 6);
+      break;
+    default:
+      put_text(port, "bad: unknown command");
+  }
+  put_char(port, '\n');
 }
 
 struct line {
-    uint16_t port;
-    uint32_t length;
-    char text[64];
+  uint16_t port;
+  uint32_t length;
+  char text[64];
 };
 
-static void poll(struct line *line) {
-    // A port that is not there reads as all ones.
-    uint8_t status = inb(line->port + 5);
-    if (status == 0xff || !(status & 1)) return;
-    char c = (char)inb(line->port);
-    if (c != '\n' && c != '\r') {
-        if (line->length < sizeof line->text - 1) line->text[line->length++] = c;
-    } else if (line->length) {
-        line->text[line->length] = 0;
-        line->length = 0;
-        answer(line->port, line->text);
-    }
+static void poll(struct line* line) {
+  // A port that is not there reads as all ones.
+  uint8_t status = inb(line->port + 5);
+  if (status == 0xff || !(status & 1)) return;
+  char c = (char)inb(line->port);
+  if (c != '\n' && c != '\r') {
+    if (line->length < sizeof line->text - 1) line->text[line->length++] = c;
+  } else if (line->length) {
+    line->text[line->length] = 0;
+    line->length = 0;
+    answer(line->port, line->text);
+  }
 }
 
 // TSC steps in 10 ms of the PIT's second channel, divided by ten.
 static uint32_t measure_tsc_per_ms(void) {
-    const uint32_t pit_steps = 11932;
-    outb(0x61, (inb(0x61) & ~2) | 1);
-    outb(0x43, 0xb0);
-    outb(0x42, pit_steps & 0xff);
-    outb(0x42, pit_steps >> 8);
-    uint64_t start = tsc();
-    while (!(inb(0x61) & 0x20)) {
-    }
-    uint32_t steps = (uint32_t)(tsc() - start);
-    return steps / 10 ? steps / 10 : 1;
+  const uint32_t pit_steps = 11932;
+  outb(0x61, (inb(0x61) & ~2) | 1);
+  outb(0x43, 0xb0);
+  outb(0x42, pit_steps & 0xff);
+  outb(0x42, pit_steps >> 8);
+  uint64_t start = tsc();
+  while (!(inb(0x61) & 0x20)) {
+  }
+  uint32_t steps = (uint32_t)(tsc() - start);
+  return steps / 10 ? steps / 10 : 1;
 }
 
-void guest_main(const struct multiboot_info *info) {
-    const char *options = (const char *)info->command_line;
-    uint32_t end = (1024 + info->mem_upper_kib) * 1024;  // mem_upper starts at 1 MiB
-    page_count = (end - kFirmware - kFirstPage) / kPageBytes;
-    uint32_t wanted = option(options, "mib=", 0) * 256;
-    if (wanted && wanted < page_count) page_count = wanted;
-    if (page_count > kMaxPages) page_count = kMaxPages;
-    rate = option(options, "rate=", rate);
-    words = option(options, "words=", words);
-    if (words < 2) words = 2;
-    if (words > kMaxWords) words = kMaxWords;
-    flash = option(options, "flash=", 0);
-    ide = option(options, "ide=", 0);
-    hot_count = page_count / 100 * option(options, "hot=", 100);
-    if (!hot_count || hot_count > page_count) hot_count = page_count;
-    nonce = (uint32_t)tsc() * 2654435761u | 1;
+void guest_main(const struct multiboot_info* info) {
+  const char* options = (const char*)info->command_line;
+  uint32_t end = (1024 + info->mem_upper_kib) * 1024;  // mem_upper starts at 1 MiB
+  page_count = (end - kFirmware - kFirstPage) / kPageBytes;
+  uint32_t wanted = option(options, "mib=", 0) * 256;
+  if (wanted && wanted < page_count) page_count = wanted;
+  if (page_count > kMaxPages) page_count = kMaxPages;
+  rate = option(options, "rate=", rate);
+  words = option(options, "words=", words);
+  if (words < 2) words = 2;
+  if (words > kMaxWords) words = kMaxWords;
+  flash = option(options, "flash=", 0);
+  ide = option(options, "ide=", 0);
+  hot_count = page_count / 100 * option(options, "hot=", 100);
+  if (!hot_count || hot_count > page_count) hot_count = page_count;
+  nonce = (uint32_t)tsc() * 2654435761u | 1;
 
-    struct line lines[] = {{.port = kCom1}, {.port = kCom2}};
-    put_text(kCom1, "bare: ready\n");
+  struct line lines[] = {{.port = kCom1}, {.port = kCom2}};
+  put_text(kCom1, "bare: ready\n");
 
-    uint32_t per_ms = measure_tsc_per_ms(), thousandths = 0;
-    uint64_t last = tsc();
-    for (;;) {
-        ++counter;
-        uint64_t passed = tsc() - last;
-        if (passed >= per_ms) {
-            // After a restore the TSC may have jumped: count it as one second.
-            uint32_t ms = passed >> 32 ? 1000 : (uint32_t)passed / per_ms;
-            last += passed;
-            if (ms > gap_ms) gap_ms = ms;
-            if (ms > 100) ms = 100;
-            poll(&lines[0]);
-            poll(&lines[1]);
-            for (thousandths += rate * ms; thousandths >= 1000 && !paused; thousandths -= 1000) {
-                write_page(pick_page());
-            }
-            if (paused) thousandths = 0;
-        }
-        if (flash) write_flash(flash);
-        if (ide) cancel_transfer();
-        if (rate == 0 && !paused) write_page(pick_page());
-        __asm__ volatile("pause");
+  uint32_t per_ms = measure_tsc_per_ms(), thousandths = 0;
+  uint64_t last = tsc();
+  for (;;) {
+    ++counter;
+    uint64_t passed = tsc() - last;
+    if (passed >= per_ms) {
+      // After a restore the TSC may have jumped: count it as one second.
+      uint32_t ms = passed >> 32 ? 1000 : (uint32_t)passed / per_ms;
+      last += passed;
+      if (ms > gap_ms) gap_ms = ms;
+      if (ms > 100) ms = 100;
+      poll(&lines[0]);
+      poll(&lines[1]);
+      for (thousandths += rate * ms; thousandths >= 1000 && !paused; thousandths -= 1000) {
+        write_page(pick_page());
+      }
+      if (paused) thousandths = 0;
     }
+    if (flash) write_flash(flash);
+    if (ide) cancel_transfer();
+    if (rate == 0 && !paused) write_page(pick_page());
+    __asm__ volatile("pause");
+  }
 }

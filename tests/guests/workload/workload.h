@@ -18,34 +18,34 @@ extern uint64_t g_nonce;
 // What a page of memory and a block of the disk look like: words 0..3 are nonce,
 // number, generation and checksum, then half noise, half repetition, so that it
 // compresses about as well as the memory of real programs.
-void content_fill(uint64_t *words, uint64_t number, uint64_t generation);
+void content_fill(uint64_t* words, uint64_t number, uint64_t generation);
 // True if the whole page is exactly what content_fill made of these arguments.
-bool content_is(const uint64_t *words, uint64_t number, uint64_t generation);
+bool content_is(const uint64_t* words, uint64_t number, uint64_t generation);
 
-uint64_t random_next(uint64_t *state);
+uint64_t random_next(uint64_t* state);
 uint64_t clock_ns(int clock_id);
 
 // Calls step(context) `rate` times a second until *stop; what cannot be kept up
 // with is dropped, not caught up.
-void run_at_rate(uint64_t rate, const volatile bool *stop, void (*step)(void *), void *context);
+void run_at_rate(uint64_t rate, const volatile bool* stop, void (*step)(void*), void* context);
 
 // Each starts a load, replacing an earlier one; 0 MiB or rate 0 means none.
 // Return NULL, or what is wrong.
-const char *memory_load(uint64_t mebibytes, uint64_t pages_per_second);
-const char *disk_load(uint64_t writes_per_second);
+const char* memory_load(uint64_t mebibytes, uint64_t pages_per_second);
+const char* disk_load(uint64_t writes_per_second);
 // Stop writing; what was written stays and can still be verified.
 void memory_stop(void);
 void disk_stop(void);
 
 // Write a one-line finding to `text`; true if all is as it must be.
-bool memory_verify(char *text, size_t size);
-bool disk_verify(char *text, size_t size);
+bool memory_verify(char* text, size_t size);
+bool disk_verify(char* text, size_t size);
 
 uint64_t memory_pages_written(void);
 uint64_t disk_blocks_written(void);
 
 // The disk or file that disk_load writes to; it is overwritten.
-void disk_use(const char *path);
+void disk_use(const char* path);
 
 void counter_start(void);
 uint64_t counter_value(void);
@@ -55,4 +55,4 @@ uint64_t counter_longest_gap_us(void);
 
 // Serve the line protocol on a TCP port, and on a serial device (a thread each).
 void serve_tcp(int port);
-void serve_device(const char *path);
+void serve_device(const char* path);
