@@ -222,6 +222,12 @@ public:
     return answer;
   }
 
+  nlohmann::json status() { return nlohmann::json::parse(ask("status")); }
+  nlohmann::json status_with_state(const std::string& state) {
+    for (;;)
+      if (auto now = status(); now["state"] == state) return now;
+  }
+
 private:
   const Options options_;
   Progress progress_;
@@ -254,6 +260,14 @@ protected:
     return wrong_;
   }
 
+  // Has a lazy agent bring the rest, and both ends part as they should.
+  void complete(RunningAgent& agent, StandInQemu& qemu) {
+    agent.ask("mode aggressive");
+    EXPECT_EQ(qemu.receive(), MessageType::done);
+    qemu.let_go();
+    EXPECT_EQ(agent.wait_end(), exit_done);
+  }
+
   ckpt::TempDir directory_;
   Options options_;
   StandInQemu qemu_;
@@ -278,7 +292,7 @@ TEST_F(SessionTest, ALazyOneFetchesWhatIsTouchedAndCountsWhoWaits) {
   qemu_.hand_over(options_.socket, Phase::fresh);
   EXPECT_EQ(agent.ask("vcpus " + std::to_string(gettid())), R"({"ok":true})");
   EXPECT_EQ(qemu_.read_all(5), 0u);
-  auto status = nlohmann::json::parse(agent.ask("status"));
+  auto status = agent.status();
   EXPECT_EQ(status["pages_prefetched"], 0);
   EXPECT_GT(status["service"]["waited_us"], 0);
   EXPECT_LT(status["service"]["waited_us"], status["service"]["counted_us"]);
@@ -297,10 +311,7 @@ TEST_F(SessionTest, AnotherMachineIsRefusedAndTheOwnOneMayComeBack) {
   qemu_.hand_over(options_.socket, Phase::registered);
   touch(1);
   EXPECT_EQ(wrong(), 0u);
-  agent.ask("mode aggressive");
-  EXPECT_EQ(qemu_.receive(), MessageType::done);
-  qemu_.let_go();
-  EXPECT_EQ(agent.wait_end(), exit_done);
+  complete(agent, qemu_);
 }
 
 TEST_F(SessionTest, AStoreThatLeavesUnderTheAgentIsWaitedFor) {
@@ -312,21 +323,17 @@ TEST_F(SessionTest, AStoreThatLeavesUnderTheAgentIsWaitedFor) {
     env.set_away(true);
     qemu.hand_over(options_.socket, Phase::fresh);
     std::thread reader([&] { wrong_ += qemu.read_all(3); });
-    auto status = nlohmann::json::parse(agent.ask("status"));
-    while (env.failed() < 5 || status["state"] != "waiting for store")
-      status = nlohmann::json::parse(agent.ask("status"));
+    auto status = agent.status();
+    while (env.failed() < 5 || status["state"] != "waiting for store") status = agent.status();
     EXPECT_NE(status["reason"].get<std::string>().find("the store's disk is away"), std::string::npos) << status;
     EXPECT_GT(status["store_errors"], 0);
     EXPECT_GT(status["faults_pending"], 0);
     env.set_away(false);
     reader.join();
     EXPECT_EQ(wrong_, 0u);
-    while (status["state"] == "waiting for store") status = nlohmann::json::parse(agent.ask("status"));
+    while (status["state"] == "waiting for store") status = agent.status();
     EXPECT_EQ(status["reason"], "");
-    agent.ask("mode aggressive");
-    EXPECT_EQ(qemu.receive(), MessageType::done);
-    qemu.let_go();
-    EXPECT_EQ(agent.wait_end(), exit_done);
+    complete(agent, qemu);
   }
 }
 
@@ -337,15 +344,11 @@ TEST_F(SessionTest, AStoreThatDoesNotAnswerIsSaidToBeWaitedFor) {
   qemu_.hand_over(options_.socket, Phase::fresh);
   env.set_silent(true);
   touch(1);
-  auto status = nlohmann::json::parse(agent.ask("status"));
-  while (status["state"] != "waiting for store") status = nlohmann::json::parse(agent.ask("status"));
+  auto status = agent.status_with_state("waiting for store");
   EXPECT_NE(status["reason"].get<std::string>().find("has not answered"), std::string::npos) << status;
   env.set_silent(false);
   EXPECT_EQ(wrong(), 0u);
-  agent.ask("mode aggressive");
-  EXPECT_EQ(qemu_.receive(), MessageType::done);
-  qemu_.let_go();
-  EXPECT_EQ(agent.wait_end(), exit_done);
+  complete(agent, qemu_);
 }
 
 TEST_F(SessionTest, AWorkingSetThatCannotBeWrittenNowHoldsUpNobody) {
@@ -373,9 +376,9 @@ TEST_F(SessionTest, ADamagedFrameHoldsUpItsOwnPagesOnly) {
   ASSERT_EQ(pwrite(segment.get(), &bad, 1, at), 1);
   RunningAgent agent(options_);
   qemu_.hand_over(options_.socket, Phase::fresh);
-  auto status = nlohmann::json::parse(agent.ask("status"));
-  while (status["pages_present"] < pages * 2 / 3 - 8) status = nlohmann::json::parse(agent.ask("status"));
-  while (status["state"] != "waiting for store") status = nlohmann::json::parse(agent.ask("status"));
+  auto status = agent.status();
+  while (status["pages_present"] < pages * 2 / 3 - 8) status = agent.status();
+  status = agent.status_with_state("waiting for store");
   EXPECT_NE(status["reason"].get<std::string>().find("0000000000000001.seg"), std::string::npos) << status;
   EXPECT_GT(status["store_errors"], 0);
   EXPECT_LT(status["pages_present"], pages * 2 / 3);
@@ -393,7 +396,7 @@ TEST_F(SessionTest, ThreadsWaitUntilTheNextAgentServesThem) {
     qemu_.hand_over(options_.socket, Phase::fresh);
     first.ask("vcpus " + std::to_string(gettid()));
     touch(4);
-    while (nlohmann::json::parse(first.ask("status"))["faults"] < 50) std::this_thread::yield();
+    while (first.status()["faults"] < 50) std::this_thread::yield();
     EXPECT_EQ(first.stop(), exit_failed);
   }
   options_.mode = Mode::aggressive;
@@ -401,7 +404,7 @@ TEST_F(SessionTest, ThreadsWaitUntilTheNextAgentServesThem) {
   qemu_.hand_over(options_.socket, Phase::registered);
   EXPECT_EQ(qemu_.receive(), MessageType::done);
   EXPECT_EQ(wrong(), 0u);
-  auto status = nlohmann::json::parse(second.ask("status"));
+  auto status = second.status();
   EXPECT_TRUE(status["taken_over"]);
   EXPECT_EQ(status["service"]["vcpus"], 1) << "the first one's figures are lost";
   qemu_.let_go();

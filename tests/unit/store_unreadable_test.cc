@@ -15,6 +15,18 @@ protected:
     CKPT_ASSIGN([[maybe_unused]] auto made, epoch->commit({}));
     return {};
   }
+  // Checkpoint 1 of eight pages, a frame of which verification then finds damaged. The store is closed.
+  void commit_and_find_damage() {
+    commit("vm", 1, {}, 0, 8, 1000);
+    Place place = newest(Kind::page);
+    store.reset();
+    ASSERT_TRUE(env.flip_bit(place.path, place.offset * 8));
+    store = open();
+    auto verified = store->verify({}, nullptr, nullptr);
+    ASSERT_TRUE(verified.ok());
+    EXPECT_EQ(verified->damages.size(), 4u);  // the pages of one frame
+    store.reset();
+  }
 };
 
 // io would say that the store cannot be written, and end the capture of every machine.
@@ -49,15 +61,7 @@ TEST_F(StoreUnreadable, NothingNewRestsOnWhatWasNotReadJustNow) {
 }
 
 TEST_F(StoreUnreadable, WhatWasDistrustedStaysSoAfterARestart) {
-  commit("vm", 1, {}, 0, 8, 1000);
-  Place place = newest(Kind::page);
-  store.reset();
-  ASSERT_TRUE(env.flip_bit(place.path, place.offset * 8));
-  store = open();
-  auto verified = store->verify({}, nullptr, nullptr);
-  ASSERT_TRUE(verified.ok());
-  EXPECT_EQ(verified->damages.size(), 4u);  // the pages of one frame
-  store.reset();
+  ASSERT_NO_FATAL_FAILURE(commit_and_find_damage());
   env.power_cycle();
   store = open();
   commit("vm", 2, {}, 0, 8, 1000);
@@ -69,13 +73,7 @@ TEST_F(StoreUnreadable, WhatWasDistrustedStaysSoAfterARestart) {
 }
 
 TEST_F(StoreUnreadable, AListOfDistrustedSegmentsThatIsNotWholeTrustsNone) {
-  commit("vm", 1, {}, 0, 8, 1000);
-  Place place = newest(Kind::page);
-  store.reset();
-  ASSERT_TRUE(env.flip_bit(place.path, place.offset * 8));
-  store = open();
-  ASSERT_TRUE(store->verify({}, nullptr, nullptr).ok());
-  store.reset();
+  ASSERT_NO_FATAL_FAILURE(commit_and_find_damage());
   std::uint64_t bits = env.file_size("/disk/store/distrusted") * 8;
   ASSERT_GT(bits, 0u);
   ASSERT_TRUE(env.flip_bit("/disk/store/distrusted", bits - 1));
