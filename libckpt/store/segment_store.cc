@@ -184,10 +184,9 @@ Result<std::shared_ptr<SegmentFile>> SegmentStore::open_file(std::uint64_t id) {
   CKPT_ASSIGN(auto file, SegmentFile::open(opened.take(), id, uuid_, next_serial_++, false));
   CKPT_ASSIGN(std::uint64_t bytes, file->blob().size());
   std::lock_guard lock(mutex_);
-  auto at = entries_.find(id);
   // Deleted meanwhile. A new entry would bring its chunks back as duplicates to be found, in a file that is gone.
-  if (at == entries_.end() && !options_.read_only) return missing(id);
-  Entry& entry = at == entries_.end() ? entries_[id] : at->second;
+  if (!entries_.contains(id) && !options_.read_only) return missing(id);
+  Entry& entry = entries_[id];
   if (auto other = entry.loaded.lock()) return other;
   entry.bytes = bytes;
   if (!file->sealed() && !options_.read_only) entry.unsealed = file;
