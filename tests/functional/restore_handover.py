@@ -120,6 +120,13 @@ def check_takeover(directory, ram, nonce, counter, **how):
         agent.__exit__()
 
 
+def settle(guest):
+    """Until what interrupts need is there: TCG delivers them under QEMU's big lock, and the monitor would wait for it, too."""
+    for _ in range(5):
+        guest.cmd("nonce", timeout_s=60)  # so much has the guest done by then, however slow the host is
+        time.sleep(0.4)
+
+
 def check_capture(directory, ram, counter, **how):
     """A vCPU that waits for an agent which has gone holds up the next epoch, and nothing else."""
     peer = Peer(directory + "/stream.sock")
@@ -131,7 +138,7 @@ def check_capture(directory, ram, counter, **how):
         load_devices(guest, directory)
         peer.take()
         assert peer.modes == ["continue"], peer.modes
-        time.sleep(2)  # what interrupts need is there: TCG delivers them under QEMU's big lock
+        settle(guest)
         agent.die()
         wait_state(guest, "waiting-for-agent")
         verified = []
@@ -166,7 +173,7 @@ def check_added(directory, ram, **how):
     try:
         load_devices(guest, directory)
         assert guest.cmd("stop", timeout_s=60) == "ok"
-        time.sleep(2)  # what interrupts need is there
+        settle(guest)
         agent.die()
         wait_state(guest, "waiting-for-agent")
         guest.qmp("object-add", qom_type="checkpoint-stream", id="ck0", path=peer.path)
