@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "os/fd.h"
 #include "os/file.h"
+#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -53,30 +54,76 @@ std::vector<char*> pointers(const std::vector<std::string>& argv) {
   return list;
 }
 
+// What a child will be: all that needs memory, got before there is a child.
+struct Image {
+  std::vector<char*> argv;
+  std::string directory, log_path;
+  bool keep_input;
+  os::Fd listener;
+  std::vector<std::string> environment_texts;
+  std::vector<char*> environment;
+  char* listen_pid = nullptr;  // where the child's number goes, in the environment
+};
+
+constexpr int first_handed_over = 3;  // SD_LISTEN_FDS_START
+constexpr std::size_t pid_digits = 20;
+
+ckpt::Result<Image> image_of(const std::vector<std::string>& argv, const SpawnOptions& options) {
+  Image image{.argv = pointers(argv),
+              .directory = options.directory,
+              .log_path = options.log_path,
+              .keep_input = options.keep_input};
+  // A socket that was handed to us is not the child's.
+  for (char** variable = environ; *variable != nullptr; ++variable)
+    if (std::strncmp(*variable, "LISTEN_", 7) != 0) image.environment_texts.emplace_back(*variable);
+  if (!options.listen_path.empty()) {
+    CKPT_ASSIGN(image.listener, os::listen_unix(options.listen_path, os::Listener::is_replaced));
+    image.environment_texts.emplace_back("LISTEN_FDS=1");
+    image.environment_texts.emplace_back("LISTEN_PID=" + std::string(pid_digits, '\0'));
+  }
+  image.environment = pointers(image.environment_texts);
+  if (image.listener) image.listen_pid = image.environment_texts.back().data() + std::strlen("LISTEN_PID=");
+  return image;
+}
+
+void write_decimal(char* out, pid_t number) {
+  char digits[pid_digits];
+  std::size_t count = 0;
+  for (; number > 0; number /= 10) digits[count++] = static_cast<char>('0' + number % 10);
+  while (count > 0) *out++ = digits[--count];
+}
+
 // In the child, between fork and exec: only calls that are safe there.
-[[noreturn]] void become(const std::vector<char*>& argv, const SpawnOptions& options, int report) {
+[[noreturn]] void become(const Image& image, int report) {
   auto fail = [&report] {
     int error = errno;
     (void)!::write(report, &error, sizeof(error));
     ::_exit(127);
   };
-  if (!options.directory.empty() && ::chdir(options.directory.c_str()) != 0) fail();
-  if (!options.keep_input) {
+  if (!image.directory.empty() && ::chdir(image.directory.c_str()) != 0) fail();
+  if (!image.keep_input) {
     int null = ::open("/dev/null", O_RDONLY);
     if (null < 0 || ::dup2(null, 0) < 0) fail();
   }
-  if (!options.log_path.empty()) {
-    int log = ::open(options.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  if (!image.log_path.empty()) {
+    int log = ::open(image.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (log < 0 || ::dup2(log, 1) < 0 || ::dup2(log, 2) < 0) fail();
   }
-  if (::dup2(report, 3) < 0 || ::fcntl(3, F_SETFD, FD_CLOEXEC) != 0) fail();
-  report = 3;
-  ::close_range(4, ~0u, 0);
+  // Out of the way of those that have a place; the last of them is the report's.
+  constexpr int report_place = first_handed_over + 1;
+  int listener = image.listener ? ::fcntl(image.listener.get(), F_DUPFD_CLOEXEC, report_place + 1) : -1;
+  if (image.listener && listener < 0) fail();
+  if (report != report_place && ::dup3(report, report_place, O_CLOEXEC) < 0) fail();
+  report = report_place;
+  if (image.listener ? ::dup2(listener, first_handed_over) < 0 : ::close(first_handed_over) != 0 && errno != EBADF)
+    fail();
+  ::close_range(report_place + 1, ~0u, 0);
+  if (image.listen_pid != nullptr) write_decimal(image.listen_pid, ::getpid());
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
-  ::execvp(argv[0], argv.data());
+  ::execvpe(image.argv[0], image.argv.data(), image.environment.data());
   fail();
   ::_exit(127);
 }
@@ -101,7 +148,7 @@ void terminate(const ProcessId& process, int signal) {
 
 ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, const SpawnOptions& options) {
   if (argv.empty()) return make_error(Code::invalid, "no program to start");
-  auto list = pointers(argv);
+  CKPT_ASSIGN(const Image image, image_of(argv, options));
   int ends[2], release_ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return ckpt::system_error(errno, "pipe");
   os::Fd read_end(ends[0]), write_end(ends[1]);
@@ -118,7 +165,7 @@ ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, con
       ::close(release_end.get());
       char go;
       if (::read(wait_end.get(), &go, 1) != 1) ::_exit(127);
-      become(list, options, write_end.get());
+      become(image, write_end.get());
     }
     int report = child < 0 ? errno : -child;
     (void)!::write(write_end.get(), &report, sizeof(report));

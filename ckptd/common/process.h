@@ -35,6 +35,9 @@ struct SpawnOptions {
   std::string directory;    // to run in; empty: this one
   std::string log_path;     // stdout and stderr are appended there; empty: inherited
   bool keep_input = false;  // else stdin is /dev/null
+  // It gets a socket that listens there, as systemd hands one over (sd_listen_fds(3)): who connects before it is ready
+  // waits for it instead of being refused. Empty: none.
+  std::string listen_path;
   // Is told of the process before that does anything; when this fails, or its caller dies in it, it never will.
   std::function<ckpt::Status(const ProcessId&)> record;
 };

@@ -44,6 +44,9 @@ struct RestoreState {
   std::uint64_t begun_ns = 0, running_ns = 0, local_ns = 0;  // CLOCK_REALTIME
 
   std::string log_path(const std::string& directory) const { return directory + "/log"; }
+  std::string server_socket(const std::string& directory, std::size_t disk) const {
+    return directory + "/disk-" + std::to_string(disk) + ".sock";
+  }
 };
 
 Json to_json(const RestoreState& state);

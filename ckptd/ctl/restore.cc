@@ -181,9 +181,9 @@ ckpt::Status Restore::start_agent() {
 
 ckpt::Status Restore::start_servers() {
   for (std::size_t i = 0; i < state_.disks.size(); ++i) {
-    ::unlink(server_socket(i).c_str());
-    CKPT_TRY(start(state_.disks[i].server_argv, {.directory = "/", .log_path = state_.log_path(directory_)},
-                   state_.disks[i].server));
+    // QEMU, which starts beside it, tries a second time only after a second.
+    SpawnOptions options{.directory = "/", .log_path = state_.log_path(directory_), .listen_path = server_socket(i)};
+    CKPT_TRY(start(state_.disks[i].server_argv, std::move(options), state_.disks[i].server));
   }
   return {};
 }

@@ -32,7 +32,7 @@ private:
   ckpt::Result<std::string> image_path(const QemuDisk& disk);
   ckpt::Status make_overlay(const QemuDisk& disk, std::uint64_t size_bytes);
   std::string qemu_img() const;
-  std::string server_socket(std::size_t disk) const { return directory_ + "/disk-" + std::to_string(disk) + ".sock"; }
+  std::string server_socket(std::size_t disk) const { return state_.server_socket(directory_, disk); }
   // Full mode: nothing is missing any more when the guest starts.
   ckpt::Status fetch_disks();
   ckpt::Status fetch_memory();

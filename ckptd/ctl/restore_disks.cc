@@ -87,8 +87,8 @@ ckpt::Status Restore::make_overlay(const QemuDisk& disk, std::uint64_t size_byte
   restored.name = disk.name;
   CKPT_ASSIGN(restored.overlay, image_path(disk));
   std::string socket = server_socket(state_.disks.size());
-  // open-timeout: nbdkit and QEMU start side by side. reconnect-delay: when nbdkit dies the guest waits for the next
-  // one.
+  // open-timeout: nbdkit may have died and be started again. reconnect-delay: when it dies later the guest waits for
+  // the next one.
   Json backing = {{"driver", "raw"},
                   {"file",
                    {{"driver", "nbd"},
@@ -103,8 +103,6 @@ ckpt::Status Restore::make_overlay(const QemuDisk& disk, std::uint64_t size_byte
   restored.server_argv = {"nbdkit",
                           "-f",
                           "-r",
-                          "-U",
-                          socket,
                           plugin,
                           "store=" + text_of(begun_, "store"),
                           "checkpoint=" + state_.source,

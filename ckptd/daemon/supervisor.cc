@@ -42,11 +42,6 @@ Json service_json(const Json& agent, const Json& probe) {
           {"answers_percent", member_of(probe, "level_percent")}};
 }
 
-void remove_server_socket(const RestoredDisk& disk) {
-  auto flag = std::find(disk.server_argv.begin(), disk.server_argv.end(), "-U");
-  if (flag != disk.server_argv.end() && ++flag != disk.server_argv.end()) ::unlink(flag->c_str());
-}
-
 Json restore_json(const RestoreState& state, const std::string& directory) {
   Json disks = Json::array();
   for (const auto& disk : state.disks)
@@ -242,14 +237,17 @@ bool Supervisor::tend_memory(RestoreState& state, const Json& agent) {
 
 // The next ckptd must know of it, should this one end. But it is needed also when RUN_DIR is full: step() says so then,
 // and tries again.
-ckpt::Status Supervisor::start(const RestoreState& state, const std::vector<std::string>& argv, ProcessId& process) {
+ckpt::Status Supervisor::start(const RestoreState& state, const std::vector<std::string>& argv, ProcessId& process,
+                               const std::string& listen_path) {
   auto record = [&](const ProcessId& started) -> ckpt::Status {
     process = started;
     (void)save_restore(directory_of(state), state);
     return {};
   };
-  auto started =
-      spawn_detached(argv, {.directory = "/", .log_path = state.log_path(directory_of(state)), .record = record});
+  auto started = spawn_detached(argv, {.directory = "/",
+                                       .log_path = state.log_path(directory_of(state)),
+                                       .listen_path = listen_path,
+                                       .record = record});
   if (!started.ok()) return started.error();
   return {};
 }
@@ -268,11 +266,12 @@ bool Supervisor::tend_agent(RestoreState& state, bool done) {
 
 bool Supervisor::tend_servers(RestoreState& state) {
   bool changed = false;
-  for (auto& disk : state.disks) {
+  for (std::size_t i = 0; i < state.disks.size(); ++i) {
+    RestoredDisk& disk = state.disks[i];
     if (disk.local || alive(disk.server) || !may_start("server " + state.name + " " + disk.name)) continue;
-    remove_server_socket(disk);
     changed = true;
-    if (auto started = start(state, disk.server_argv, disk.server); !started.ok()) {
+    const std::string socket = state.server_socket(directory_of(state), i);
+    if (auto started = start(state, disk.server_argv, disk.server, socket); !started.ok()) {
       log_line(state.name + ": nbdkit of disk " + disk.name + " cannot be started again: " + started.error().message());
       continue;
     }

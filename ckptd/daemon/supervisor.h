@@ -91,7 +91,8 @@ private:
   bool tend_start(RestoreState& state);
   bool tend_memory(RestoreState& state, const Json& agent);
   // Starts what has died anew; `process`, of `state`, is it.
-  ckpt::Status start(const RestoreState& state, const std::vector<std::string>& argv, ProcessId& process);
+  ckpt::Status start(const RestoreState& state, const std::vector<std::string>& argv, ProcessId& process,
+                     const std::string& listen_path = {});
   bool tend_agent(RestoreState& state, bool done);
   bool tend_servers(RestoreState& state);
   bool tend_disks(RestoreState& state);

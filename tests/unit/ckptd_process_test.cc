@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // Starting processes that outlive their starter.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <thread>
 
 #include "common/process.h"
+#include "os/unix_socket.h"
 #include "temp_dir.h"
 
 namespace ckptd {
@@ -124,6 +126,38 @@ TEST_F(Process, HasFromTheBeginningTheParentThatItKeeps) {
   // 0: one outside of this PID namespace.
   pid_t pid = std::atoi(parent.c_str());
   EXPECT_TRUE(pid == 0 || process_id(pid).start_time != 0) << "parent " << pid << " has ended";
+}
+
+// QEMU tries a second time to connect to a disk server only after a second.
+TEST_F(Process, CanBeConnectedToBeforeItRuns) {
+  const std::string socket = path() + ".sock";
+  os::Fd client;
+  auto record = [&](const ProcessId&) -> ckpt::Status {
+    auto connected = os::connect_unix(socket);
+    EXPECT_TRUE(connected.ok()) << connected.error().message();
+    if (connected.ok()) client = connected.take();
+    return {};
+  };
+  auto started = spawn_detached({"/bin/sh", "-c", "[ $LISTEN_PID = $$ ] && echo $LISTEN_FDS $(readlink /proc/$$/fd/3)"},
+                                {.log_path = path(), .listen_path = socket, .record = record});
+  ASSERT_TRUE(started.ok()) << started.error().message();
+  const std::string line = first_line(path());
+  EXPECT_EQ(line.rfind("1 socket:", 0), 0u) << line;
+  // With whom it was handed to it ends: nobody else has it.
+  char end;
+  EXPECT_EQ(::read(client.get(), &end, 1) <= 0, true);
+  EXPECT_FALSE(os::connect_unix(socket).ok());
+}
+
+TEST_F(Process, HasNoDescriptorThatItWasNotGiven) {
+  ::setenv("LISTEN_FDS", "1", 1);
+  os::Fd open(::open("/dev/null", O_RDONLY));
+  const std::string tell =
+      "for i in 3 4 5 6 7 8 9 10 11 12; do [ -e /proc/$$/fd/$i ] && echo has $i; done; echo end $LISTEN_FDS";
+  auto started = spawn_detached({"/bin/sh", "-c", tell}, {.log_path = path()});
+  ::unsetenv("LISTEN_FDS");
+  ASSERT_TRUE(started.ok()) << started.error().message();
+  EXPECT_EQ(first_line(path()), "end");
 }
 
 TEST_F(Process, ThatCannotBeStartedIsAnErrorWithItsCause) {
