@@ -18,6 +18,13 @@ def check(accel):
         time.sleep(1)
         assert int(guest.cmd("written")) > before
         assert guest.cmd("nonce") == guest.cmd("nonce")
+        longest, second = map(int, guest.cmd("m").split())
+        assert longest >= second > 0, (longest, second)
+        guest.cmd("pause")
+        guest.cmd("m")
+        assert guest.cmd("m") == "0 0", "nothing was written meanwhile"
+        guest.cmd("run")
+        assert len(guest.cmd("t 50").split()) == 50
         answer = guest.cmd("verify", timeout_s=60)
         assert answer.startswith("ok pages=") and int(answer[9:]) > 20000, answer
         print(f"# {accel}: up after {ready_s:.1f} s")
