@@ -66,6 +66,7 @@ install: packages qemu $(BUILD)/build.ninja
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/qemu install
 
 bench: build
+	@scripts/install-packages bench
 	bench/run --build $(BUILD) $(BENCH)
 
 bench-ab: build
