@@ -12,7 +12,7 @@ import xml.etree.ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
-sys.path[:0] = [ROOT + "/bench/lib", ROOT + "/tests/functional/lib"]
+sys.path[:0] = [ROOT + "/bench/lib", ROOT + "/tests/functional/lib", ROOT + "/tests/demo"]
 import frame  # noqa: E402
 import plot  # noqa: E402
 import report  # noqa: E402
