@@ -9,13 +9,12 @@ pages as the pause copied.
 Peer: the downtime that QEMU's background-snapshot reports for the same guest and load (no disks in it; QEMU gives it in whole milliseconds).
 Target: p50 at most 3 ms and p99 at most 8 ms at 57 MiB an epoch, and no longer than the peer; 8 GiB at most 1.2 × of 1 GiB.
 """
-import subprocess
 import time
 
-import frame
 import stats
 from frame import Target
 from guest import QmpError
+from machine import kvm_works
 from protected import Protected
 
 EPOCHS, QUICK = 40, 6
@@ -171,8 +170,3 @@ def by_size(bench):
                   target=Target(at_most=1.2, of="floor") if size == SIZES_MIB[-1] else None)
         points.append((size / 1024, stats.median(ours)))
     bench.plot(f"Pause against the size of the machine, {EQUAL_MIB} MiB dirtied an epoch", "GiB", "ms, median", {"TCG": points})
-
-
-def kvm_works():
-    done = subprocess.run([frame.ROOT + "/scripts/kvm-probe", "bare"], capture_output=True, text=True, check=False)
-    return "bare=yes" in done.stdout

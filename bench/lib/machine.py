@@ -47,3 +47,8 @@ def describe():
         "kernel": platform.release(),
         "system": first_match("/etc/os-release", r'^PRETTY_NAME="?([^"\n]*)'),
     }
+
+
+def kvm_works():
+    done = subprocess.run([frame.ROOT + "/scripts/kvm-probe", "bare"], capture_output=True, text=True, check=False)
+    return "bare=yes" in done.stdout
