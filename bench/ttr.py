@@ -8,7 +8,6 @@ Peer: the same machine saved by QEMU's own migration to a file and started with 
 Target: at most 1/10 of the peer at 4 GiB; at most 1.2 × from 1 to 8 GiB; at most 0.5 s.
 """
 import subprocess
-import threading
 import time
 
 import stats
@@ -16,6 +15,7 @@ from ckpt_site import wait_until
 from frame import Target
 from guest import Qmp
 from protected import Protected
+from restored import restore, who_it_is
 
 SIZES_MIB = (1024, 4096, 8192)
 
@@ -51,7 +51,7 @@ def measure(bench, size):
         point = f"vm@{site.checkpoints('vm')[-1]['number']}"
         for number in bench.rounds(5 if size == SIZES_MIB[0] else 3, 1):
             floor.append(start_of_qemu(guest))
-            ours.append(restore(machine, point, bench.directory(f"disks-{size}-{number}"), nonce))
+            ours.append(restore(machine, point, bench.directory(f"disks-{size}-{number}"), who_it_is(nonce)))
             guest.kill()
             wait_until(lambda: site.restore_of("vm")["phase"] == "ended", 60, "the restore to end")
             peer.append(stock_restore(guest, saved, nonce))
@@ -65,43 +65,11 @@ def save_as_stock_does(guest, path):
     assert guest.qmp("query-migrate")["status"] == "completed"
 
 
-def first_answer(guest, nonce, start, failed=lambda: None, limit_s=300):
-    """Seconds since `start` when the machine says who it is."""
-    while time.monotonic() - start < limit_s:
-        try:
-            # Short: what is sent before the guest runs is lost, and asking again is what a client would do.
-            if guest.tcp_cmd("nonce", timeout_s=0.3) == nonce:
-                return time.monotonic() - start
-        except OSError:
-            pass
-        if failed():
-            raise RuntimeError(f"the restore failed: {failed()}")
-        time.sleep(0.005)
-    raise TimeoutError(f"no answer in {limit_s} s")
-
-
-def restore(machine, point, disks, nonce):
-    errors = []
-
-    def command():
-        try:
-            machine.site.restore(machine.guest, point, ["--disk-dir", disks])
-        except Exception as error:  # pylint: disable=broad-except
-            errors.append(error)
-    start = time.monotonic()
-    thread = threading.Thread(target=command)
-    thread.start()
-    try:
-        return first_answer(machine.guest, nonce, start, lambda: errors)
-    finally:
-        thread.join()
-
-
 def stock_restore(guest, path, nonce):
     ports = guest.forwards
     start = time.monotonic()
     guest.start(["-incoming", "file:" + path])
-    seconds = first_answer(guest, nonce, start)
+    seconds = who_it_is(nonce)(guest, start)
     guest.kill()
     guest.forwards = ports  # those that the recorded command line has
     return seconds
