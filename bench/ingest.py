@@ -11,26 +11,18 @@ import re
 
 from frame import Target
 from guest import Guest
+from saved_guest import data_pages
 
 LINE = re.compile(r"^(.*?)\s+median ([\d.]+) MiB/s \(([\d.]+) to ([\d.]+)\)$", re.MULTILINE)
-PAGE = 4096
 
 
 def guest_pages(bench, limit_pages):
-    """What is not zero of a Debian guest's memory, PostgreSQL, Redis and nginx having started; how many pages."""
-    whole, some = bench.scratch + "/memory", bench.scratch + "/pages"
+    """Of a Debian guest, PostgreSQL, Redis and nginx having started."""
     with Guest("debian", memory_mib=512, cpus=2, directory=bench.scratch) as guest:
         guest.start()
         guest.wait_ready(600)
         guest.qmp("stop")
-        guest.qmp("pmemsave", val=0, size=512 << 20, filename=whole)
-    kept = 0
-    with open(whole, "rb") as memory, open(some, "wb") as pages:
-        while kept < limit_pages and (page := memory.read(PAGE)):
-            if page.count(0) != PAGE:
-                pages.write(page)
-                kept += 1
-    return some, kept
+        return data_pages(guest, bench.scratch, limit_pages)
 
 
 def run(bench):
@@ -47,4 +39,4 @@ def run(bench):
             by_cpu = "CPU time" in name
             wanted = Target(at_least=0.8, of="floor") if name.startswith("pages") else None
             bench.row(name, "MiB/s", values, floor=floor["CPU" if by_cpu else "clock"], target=wanted)
-    bench.note(f"{count * PAGE >> 20} MiB of a Debian guest's memory, without its zero pages; one core.")
+    bench.note(f"{count * 4096 >> 20} MiB of a Debian guest's memory, without its zero pages; one core.")
