@@ -4,6 +4,8 @@
 //   faults raw thread|process IMAGES THREADS COUNT   served with a page that lies ready, by a thread or another process
 //   faults raw packed IMAGES THREADS COUNT           by another process, which has it in a compressed frame in memory
 //   faults agent SOCKET IMAGES THREADS COUNT         served by restore-agent
+//   faults process IMAGES THREADS COUNT OUT          in plain memory, by a process that waits for SIGUSR1 first: to be
+//   taken away and brought back by others; the numbers go to a file OUT, which is there when they all are
 //   faults fill SOCKET IMAGES                        all of it brought by restore-agent: "SECONDS BYTES", content
 //   checked
 // IMAGES is a directory of files ram+NAME. Pages that are not zero are touched in random order, each once, and
@@ -50,9 +52,10 @@ public:
     for (auto& thread : threads) thread.join();
   }
 
-  void print() const {
+  void print(std::FILE* out) const {
     for (const auto& samples : samples_)
-      for (double sample : samples) std::printf("%.2f\n", sample);
+      for (double sample : samples) std::fprintf(out, "%.2f\n", sample);
+    std::fflush(out);
   }
 
 private:
@@ -125,10 +128,30 @@ void raw(const std::string& handler, const GuestMemory& memory, Toucher& toucher
   waitpid(child, nullptr, 0);
 }
 
+// From here on nothing is open but standard input, output and error.
+void be_taken_away(Toucher& toucher, const std::string& path) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGUSR1);
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  int number = 0;
+  std::puts("ready");
+  std::fflush(stdout);
+  if (sigwait(&signals, &number) != 0) bench::fail("sigwait");
+  toucher.run();
+  std::string unfinished = path + ".part";
+  std::FILE* out = std::fopen(unfinished.c_str(), "w");
+  if (!out) bench::fail(unfinished);
+  toucher.print(out);
+  std::fclose(out);
+  if (std::rename(unfinished.c_str(), path.c_str()) != 0) bench::fail(path);
+}
+
 int usage() {
   std::fprintf(stderr,
                "usage: faults raw thread|process|packed IMAGES THREADS COUNT\n"
                "       faults agent SOCKET IMAGES THREADS COUNT\n"
+               "       faults process IMAGES THREADS COUNT OUT\n"
                "       faults fill SOCKET IMAGES\n");
   return 2;
 }
@@ -147,20 +170,25 @@ int main(int argc, char** argv) {
     std::printf("%.6f %llu\n", seconds, static_cast<unsigned long long>(memory.data_bytes()));
     return 0;
   }
-  if ((what != "raw" && what != "agent") || argc != 6) return usage();
-  int threads = std::atoi(argv[4]);
-  long count = std::atol(argv[5]);
+  if ((what != "raw" && what != "agent" && what != "process") || argc != 6) return usage();
+  bool taken_away = what == "process";
+  char** numbers = argv + (taken_away ? 3 : 4);
+  int threads = std::atoi(numbers[0]);
+  long count = std::atol(numbers[1]);
   if (threads < 1 || threads > 64 || count < 1) return usage();
-  GuestMemory memory(argv[3]);
+  GuestMemory memory(argv[taken_away ? 2 : 3],
+                     taken_away ? GuestMemory::Content::filled : GuestMemory::Content::missing);
   Toucher toucher(memory.largest(), static_cast<unsigned>(threads), static_cast<std::size_t>(count));
-  if (what == "raw") {
+  if (taken_away) {
+    be_taken_away(toucher, argv[5]);
+  } else if (what == "raw") {
     raw(argv[2], memory, toucher);
+    toucher.print(stdout);
   } else {
     bench::RestoreClient client(argv[2], memory);
     toucher.run();
+    toucher.print(stdout);
   }
-  toucher.print();
-  std::fflush(stdout);
   // Threads of the agent may still hold the memory map: no tidy end is needed.
   _exit(0);
 }

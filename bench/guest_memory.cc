@@ -93,7 +93,8 @@ const std::uint8_t* map_image(const std::string& path, std::uint64_t& bytes) {
 
 }  // namespace
 
-GuestMemory::GuestMemory(const std::string& directory) : userfault_(open_userfault()) {
+GuestMemory::GuestMemory(const std::string& directory, Content content)
+    : userfault_(content == Content::missing ? open_userfault() : -1) {
   DIR* list = opendir(directory.c_str());
   if (!list) fail(directory);
   while (dirent* entry = readdir(list)) {
@@ -105,7 +106,10 @@ GuestMemory::GuestMemory(const std::string& directory) : userfault_(open_userfau
     block.image = map_image(directory + "/" + file, block.bytes);
     if (block.bytes == 0 || block.bytes % page_bytes != 0) fail_plain(file + " is not of whole pages");
     block.memory = map_memory(block.bytes);
-    register_missing(userfault_, block.memory, block.bytes);
+    if (content == Content::missing) register_missing(userfault_, block.memory, block.bytes);
+    if (content == Content::filled)
+      for (std::uint64_t page : data_pages(block))
+        std::memcpy(block.memory + page * page_bytes, block.image + page * page_bytes, page_bytes);
     blocks_.push_back(block);
   }
   closedir(list);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Memory as a restored QEMU has it: registered with userfaultfd, all pages missing; and what belongs there.
+// Memory as a restored QEMU has it: registered with userfaultfd, all pages missing; and what belongs there. Or as
+// it was before.
 #pragma once
 
 #include <cstdint>
@@ -26,10 +27,13 @@ struct Block {
 
 class GuestMemory {
 public:
-  // Each file ram+NAME of the directory is a block ('%' in NAME stands for '/').
-  explicit GuestMemory(const std::string& directory);
+  // `missing`: registered with userfaultfd. `filled`: plain memory that holds what belongs there.
+  enum class Content { missing, filled };
 
-  int userfault() const { return userfault_; }
+  // Each file ram+NAME of the directory is a block ('%' in NAME stands for '/').
+  explicit GuestMemory(const std::string& directory, Content content = Content::missing);
+
+  int userfault() const { return userfault_; }  // -1: filled
   const std::vector<Block>& blocks() const { return blocks_; }
   const Block& largest() const;
   std::uint64_t data_bytes() const;  // of pages that are not zero
