@@ -173,9 +173,9 @@ FaultIn::Served FaultIn::serve(const Waiting& waiting) {
   progress_.clear_obstacle();
   std::uint64_t pages = region.unit_bytes() / page_size_bytes;
   progress_.pages_faulted.fetch_add(pages, std::memory_order_relaxed);
+  working_set_.record(region.block().name, waiting.id.unit * pages);
   if (!zero) {
     progress_.bytes_read.fetch_add(region.unit_bytes(), std::memory_order_relaxed);
-    working_set_.record(region.block().name, waiting.id.unit * pages);
     hints_.push(waiting.id);
   }
   return Served::yes;

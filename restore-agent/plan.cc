@@ -2,6 +2,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 namespace agent {
@@ -12,7 +13,10 @@ using ckpt::Result;
 
 namespace {
 
-constexpr std::uint64_t hint_pages = 64;
+// Around a fault, and around each page of the working set.
+constexpr std::uint64_t near_pages = 64;
+// Of the working set: with more it is none, and all of it comes anyway.
+constexpr std::size_t windows_limit = 4096;
 // Hints are looked at that often.
 constexpr std::size_t batch_pages = 512;
 constexpr std::size_t list_batch_pages = 256;
@@ -20,6 +24,15 @@ constexpr std::size_t list_batch_pages = 256;
 constexpr std::uint64_t window_pages = 65536;
 constexpr unsigned changed_generations = 8;
 constexpr std::size_t changed_pages_limit = 65536;
+
+// Pages of [first, end) that are not among `data`.
+void add_zeroes(Batch& batch, std::uint64_t first, std::uint64_t end, const Places& data) {
+  for (const PagePlace& page : data.pages) {
+    while (first < page.page) batch.zeroes.push_back(first++);
+    first = page.page + 1;
+  }
+  while (first < end) batch.zeroes.push_back(first++);
+}
 
 }  // namespace
 
@@ -33,7 +46,7 @@ void Plan::sort(Batch& batch) const {
 }
 
 Result<Batch> Plan::look_up(Loader& loader, std::uint32_t region, std::uint64_t first, std::uint64_t end) const {
-  Batch batch{region, {}};
+  Batch batch{.region = region};
   CKPT_ASSIGN(batch.places, loader.places(map_.regions()[region]->object(), first, end));
   return batch;
 }
@@ -60,8 +73,8 @@ Result<Batch> Plan::near_fault(Loader& loader) {
   while (auto hint = hints_.pop()) {
     Region& region = map_.region(*hint);
     if (region.unit_bytes() != page_size_bytes) continue;
-    std::uint64_t first = hint->unit / hint_pages * hint_pages;
-    auto batch = look_up(loader, hint->region, first, std::min(first + hint_pages, region.units()));
+    std::uint64_t first = hint->unit / near_pages * near_pages;
+    auto batch = look_up(loader, hint->region, first, std::min(first + near_pages, region.units()));
     if (!batch.ok()) return batch;
     sort(*batch);
     if (!batch->empty()) return batch;
@@ -71,12 +84,13 @@ Result<Batch> Plan::near_fault(Loader& loader) {
 
 Result<Batch> Plan::from_list(Loader& loader) {
   while (list_at_ < list_.size()) {
-    Batch batch{list_[list_at_].region, {}};
+    Batch batch{.region = list_[list_at_].region, .soon = stage_ == Stage::working_set};
     std::size_t at = list_at_;
     while (at < list_.size() && list_[at].region == batch.region && at - list_at_ < list_batch_pages) {
       std::uint64_t first = list_[at].page, end = first;
       while (at < list_.size() && list_[at].region == batch.region && list_[at].page == end) ++end, ++at;
       CKPT_ASSIGN(Batch run, look_up(loader, batch.region, first, end));
+      if (batch.soon) add_zeroes(batch, first, end, run.places);
       auto& pages = batch.places.pages;
       if (pages.empty()) {
         batch.places = std::move(run.places);
@@ -136,14 +150,26 @@ bool Plan::start_again() {
 }
 
 void Plan::start() {
-  auto pages = working_set_.load();
+  auto list = working_set_list();
   std::lock_guard guard(lock_);
-  for (std::size_t i = 0; pages.ok() && i < pages->size(); ++i) {
+  list_ = std::move(list);
+}
+
+std::vector<Plan::PageId> Plan::working_set_list() {
+  auto pages = working_set_.load();
+  std::vector<PageId> list;
+  std::set<std::pair<std::uint32_t, std::uint64_t>> windows;
+  for (std::size_t i = 0; pages.ok() && i < pages->size() && windows.size() < windows_limit; ++i) {
     const WorkingSetPage& page = (*pages)[i];
     auto index = map_.find(page.block);
-    if (index && page.page < map_.regions()[*index]->block().used_length / page_size_bytes)
-      list_.push_back({*index, page.page});
+    if (!index) continue;
+    std::uint64_t end = map_.regions()[*index]->block().used_length / page_size_bytes;
+    std::uint64_t first = page.page / near_pages * near_pages;
+    if (page.page >= end || !windows.insert({*index, first}).second) continue;
+    // With what came unasked beside it: nobody waited for that, and somebody would now.
+    for (std::uint64_t near = first; near < std::min(first + near_pages, end); ++near) list.push_back({*index, near});
   }
+  return list;
 }
 
 std::vector<Plan::PageId> Plan::changed_list() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// What to fetch next while nobody waits for it: the working set of the last restore, pages that the newest epochs
-// changed, then the rest; at any time what lies near faults. Given out in batches, to any number of threads.
+// What to fetch next while nobody waits for it: the working set of the last restore with what lies around it, pages
+// that the newest epochs changed, then the rest; at any time what lies near faults. Given out in batches, to any number
+// of threads.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,12 @@ namespace agent {
 struct Batch {
   std::uint32_t region = 0;
   Places places;
+  // Of the working set: somebody will wait for it in a moment.
+  bool soon = false;
+  // Those that read as zeroes; of a batch that is not wanted soon they are left for the end.
+  std::vector<std::uint64_t> zeroes;
 
-  bool empty() const { return places.pages.empty(); }
+  bool empty() const { return places.pages.empty() && zeroes.empty(); }
 };
 
 class Plan {
@@ -49,6 +54,7 @@ private:
   ckpt::Result<Batch> near_fault(Loader& loader);
   ckpt::Result<Batch> from_list(Loader& loader);
   ckpt::Result<Batch> from_rest(Loader& loader);
+  std::vector<PageId> working_set_list();
   std::vector<PageId> changed_list();
   void sort(Batch& batch) const;
 

@@ -72,13 +72,13 @@ Prefetch::Went Prefetch::work() {
   Loader loader(source_, 1);
   for (;;) {
     if (pause_for_others() == Went::end) return Went::end;
-    put_this_thread_last(progress_.mode() == Mode::aggressive);
     auto batch = plan_.next(loader);
     if (!batch.ok()) {
       if (wait_for_store(batch.error()) == Went::end) return Went::end;
       continue;
     }
     if (batch->empty()) return Went::on;
+    put_this_thread_last(progress_.mode() == Mode::aggressive && !batch->soon);
     bool huge = map_.regions()[batch->region]->unit_bytes() != page_size_bytes;
     if ((huge ? fetch_huge(*batch) : fetch(*batch, loader)) == Went::end) return Went::end;
   }
@@ -130,7 +130,20 @@ Prefetch::Went Prefetch::fill(Attempt attempt) {
   return Went::on;
 }
 
+Prefetch::Went Prefetch::fill_zeroes(const Batch& batch) {
+  const Region& region = *map_.regions()[batch.region];
+  const auto& pages = batch.zeroes;
+  for (std::size_t at = 0, run; at < pages.size(); at += run) {
+    run = 1;
+    if (region.present(pages[at])) continue;
+    while (at + run < pages.size() && pages[at + run] == pages[at] + run && !region.present(pages[at + run])) ++run;
+    if (fill([&] { return filler_.zero({batch.region, pages[at]}, run); }) == Went::end) return Went::end;
+  }
+  return Went::on;
+}
+
 Prefetch::Went Prefetch::fetch(Batch& batch, Loader& loader) {
+  if (fill_zeroes(batch) == Went::end) return Went::end;
   Region& region = *map_.regions()[batch.region];
   auto& pages = batch.places.pages;
   for (std::size_t at = 0; at < pages.size();) {

@@ -32,6 +32,7 @@ private:
   Went work();
   Went fetch(Batch& batch, Loader& loader);
   Went fetch_huge(Batch& batch);
+  Went fill_zeroes(const Batch& batch);
   Went damaged(const Batch& batch, std::size_t index, const ckpt::Error& error);
   // Tries to fill until there is room for it.
   template <typename Attempt>

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -23,6 +24,7 @@
 #include "base/bytes.h"
 #include "ckpt/env.h"
 #include "os/unix_socket.h"
+#include "plan.h"
 #include "session.h"
 #include "temp_dir.h"
 
@@ -136,6 +138,10 @@ public:
       wrong += words[seed % 512] != word_of(page);
     }
     return wrong;
+  }
+
+  std::uint64_t word(std::uint64_t page) const {
+    return *static_cast<const volatile std::uint64_t*>(memory_ + page * (page_size_bytes / 8));
   }
 
 private:
@@ -260,6 +266,12 @@ protected:
     return wrong_;
   }
 
+  void record(std::uint64_t page) {
+    WorkingSet set(options_.working_set);
+    set.record("pc.ram", page);
+    ASSERT_TRUE(set.save().ok());
+  }
+
   // Has a lazy agent bring the rest, and both ends part as they should.
   void complete(RunningAgent& agent, StandInQemu& qemu) {
     agent.ask("mode aggressive");
@@ -298,6 +310,47 @@ TEST_F(SessionTest, ALazyOneFetchesWhatIsTouchedAndCountsWhoWaits) {
   EXPECT_LT(status["service"]["waited_us"], status["service"]["counted_us"]);
   EXPECT_EQ(agent.ask("mode aggressive"), R"({"ok":true})");
   EXPECT_EQ(qemu_.receive(), MessageType::done);
+  qemu_.let_go();
+  EXPECT_EQ(agent.wait_end(), exit_done);
+  auto recorded = WorkingSet(options_.working_set).load().take();
+  auto zero = [](const WorkingSetPage& page) { return word_of(page.page) == 0; };
+  EXPECT_TRUE(std::any_of(recorded.begin(), recorded.end(), zero)) << "somebody waited for zeroes too";
+}
+
+TEST_F(SessionTest, TheWorkingSetComesFirstWithWhatLiesAroundIt) {
+  record(199);
+  auto source = Source::open(options_.store, options_.checkpoint).take();
+  auto map = MemoryMap::create({{"pc.ram", 1 << 20, memory_bytes, memory_bytes, 4096}}, source->objects()).take();
+  Progress progress(options_);
+  WorkingSet set(options_.working_set);
+  Hints hints;
+  Plan plan(*map, *source, progress, set, hints);
+  plan.start();
+  Loader loader(*source, 1);
+  Batch first = plan.next(loader).take();
+  EXPECT_TRUE(first.soon);
+  std::vector<std::uint64_t> there, zeroes;
+  for (std::uint64_t page = 192; page < 256; ++page) (word_of(page) == 0 ? zeroes : there).push_back(page);
+  std::vector<std::uint64_t> got;
+  for (const auto& page : first.places.pages) got.push_back(page.page);
+  std::sort(got.begin(), got.end());
+  EXPECT_EQ(got, there);
+  EXPECT_EQ(first.zeroes, zeroes);
+  Batch next = plan.next(loader).take();
+  EXPECT_FALSE(next.empty());
+  EXPECT_FALSE(next.soon);
+  EXPECT_TRUE(next.zeroes.empty());
+}
+
+TEST_F(SessionTest, NobodyWaitsForZeroesOfTheWorkingSet) {
+  record(3);
+  RunningAgent agent(options_);
+  qemu_.hand_over(options_.socket, Phase::fresh);
+  EXPECT_EQ(qemu_.receive(), MessageType::done);
+  for (std::uint64_t page = 0; page < 64; ++page) EXPECT_EQ(qemu_.word(page), word_of(page));
+  EXPECT_EQ(agent.status()["faults"], 0);
+  EXPECT_EQ(qemu_.word(66), 0u);
+  EXPECT_EQ(agent.status()["faults"], 1) << "a zero page that nobody has used before is not filled";
   qemu_.let_go();
   EXPECT_EQ(agent.wait_end(), exit_done);
 }
