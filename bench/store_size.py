@@ -19,7 +19,7 @@ from clients import PostgresClient, RedisClient, WebClient
 from frame import Target
 from protected import Protected
 
-POINTS, QUICK = 15, 2
+POINTS, QUICK = 15, 1
 FIELDS = ("pages", "zero", "disk", "known", "new", "zstd")
 
 

@@ -22,8 +22,8 @@ def run(bench):
     measure(bench, "small guest", lambda nonce: who_it_is(nonce), memory_mib=1024)
     if not bench.quick:
         measure(bench, "Debian guest", services, guest="debian", memory_mib=512, ports=(7, 80, 5432, 6379))
-    bench.note("The faults of QEMU itself count, which reads guest memory when it loads the devices. In the working set are pages that somebody waited for; what "
-               "came beside them unasked is not, and may have to be waited for the next time.")
+    bench.note("The faults of QEMU itself count, which reads guest memory when it loads the devices. What is left is touched sooner than it can be fetched, "
+               "or for the first time.")
 
 
 def measure(bench, title, answer, **how):
