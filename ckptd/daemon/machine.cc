@@ -85,16 +85,15 @@ void Machine::run() {
       std::uint64_t count;
       (void)!::read(wake_.get(), &count, sizeof(count));
     }
-    if (damage_found_.exchange(false)) {
-      start_anew_ = true;
-      if (active_)
-        end(*active_, make_error(Code::corrupt, "its newest checkpoint is damaged: everything is copied anew"));
-    }
+    if (std::uint64_t order = anew_order_; active_ && order != 0 && active_->anew_order != order)
+      end(*active_, make_error(Code::corrupt, "what it builds upon is damaged: everything is copied anew"));
     std::size_t index = 2;
     for (auto& connection : connections_) {
-      if (entries[index].revents & (POLLIN | POLLHUP | POLLERR)) receive(connection);
+      bool readable = entries[index++].revents & (POLLIN | POLLHUP | POLLERR);
+      // What has come of one that was ended just now may be the end of an epoch.
+      if (connection.over) continue;
+      if (readable) receive(connection);
       check_stall(connection);
-      ++index;
     }
     // A connection that ends has been noticed before another one is let in.
     if (entries[1].revents) accept_one();
@@ -125,7 +124,6 @@ void Machine::accept_one() {
   connection.alive_ms = monotonic_ms();
   ckpt::StreamReceiver::Options options;
   options.machine = name_;
-  options.start_anew = start_anew_;
   {
     std::lock_guard lock(mutex_);
     options.interval_ms = policy_.interval_ms;
@@ -133,7 +131,7 @@ void Machine::accept_one() {
   }
   ckpt::StreamReceiver::Events events;
   events.hello = [this, &connection](const ckpt::StreamHello& hello) { return on_hello(connection, hello); };
-  events.base = [this](const ckpt::StreamHello& hello) { return on_base(hello); };
+  events.terms = [this, &connection](const ckpt::StreamHello& hello) { return on_terms(connection, hello); };
   events.committed = [this](const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
     on_committed(info, figures);
   };
@@ -184,7 +182,13 @@ void Machine::remember_process(const Connection& connection) {
   if (auto written = write_pid_file(path, peer); !written.ok()) log_line(name_ + ": " + written.error().message());
 }
 
+ckpt::StreamReceiver::Terms Machine::on_terms(Connection& connection, const ckpt::StreamHello& hello) {
+  connection.anew_order = anew_order_;
+  return {.base = on_base(hello), .start_anew = connection.anew_order != 0};
+}
+
 ckpt::CheckpointId Machine::on_base(const ckpt::StreamHello& hello) {
+  if (hello.base.empty()) return {};
   auto base = claim_base(run_dir_, store_, name_, hello);
   if (!base.ok()) {
     base_refused_ =
@@ -200,8 +204,9 @@ ckpt::CheckpointId Machine::on_base(const ckpt::StreamHello& hello) {
 }
 
 void Machine::on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
-  start_anew_ = false;
   std::lock_guard lock(mutex_);
+  // Not when another order has come meanwhile, nor by what was greeted before it.
+  if (active_->anew_order == anew_order_) anew_order_ = 0;
   if (status_.figures.epochs_total() == 0)
     log_line(name_ + ": first checkpoint of this run is durable: " + ckpt::to_string(info.id));
   status_.figures.add(figures);
@@ -305,7 +310,7 @@ void Machine::end(Connection& connection, const ckpt::Error& error) {
                                                   "' ended before the checkpoint was durable: " + error.message()));
   set_state("waiting", error.code == Code::unavailable ? "" : error.message());
   // Continuing on what cannot be read would fail again and again, while QEMU still has all of it.
-  if (error.code == Code::corrupt) start_anew_ = true;
+  if (error.code == Code::corrupt && anew_order_ == 0) start_anew();
   if (error.code == Code::no_space) enter_full(error);
   if (error.code == Code::io && hooks_.store_failed) hooks_.store_failed(error.message());
 }
@@ -352,7 +357,10 @@ void Machine::fail_requests(const ckpt::Error& error) {
 }
 
 void Machine::start_anew() {
-  damage_found_ = true;
+  {
+    std::lock_guard lock(mutex_);
+    anew_order_ = ++anew_orders_;
+  }
   wake();
 }
 

@@ -61,7 +61,8 @@ public:
   // Counts from the next connection on.
   void set_config(const Json& config);
 
-  // The chain's newest checkpoint is damaged: the connection ends, and the next one copies everything.
+  // What the next checkpoints would build upon is damaged: nothing more of what is connected becomes a checkpoint, and
+  // who greets from now on copies everything, until a checkpoint of such a copy is there.
   void start_anew();
 
   // Takes a checkpoint as soon as possible and waits until it is durable. unavailable: not connected, or not in time.
@@ -72,8 +73,9 @@ private:
   struct Connection {
     os::Fd fd;
     std::unique_ptr<ckpt::StreamReceiver> receiver;
-    std::int64_t alive_ms = 0;  // until HELLO, when it connected; then, when it last sent something
-    bool greeted = false;       // HELLO accepted: this is the machine
+    std::int64_t alive_ms = 0;     // until HELLO, when it connected; then, when it last sent something
+    bool greeted = false;          // HELLO accepted: this is the machine
+    std::uint64_t anew_order = 0;  // the order that it copies everything for; 0: none
     bool over = false;
   };
   struct Request {
@@ -93,6 +95,7 @@ private:
   void end(Connection& connection, const ckpt::Error& error);
   ckpt::Status on_hello(Connection& connection, const ckpt::StreamHello& hello);
   void remember_process(const Connection& connection);
+  ckpt::StreamReceiver::Terms on_terms(Connection& connection, const ckpt::StreamHello& hello);
   ckpt::CheckpointId on_base(const ckpt::StreamHello& hello);
   void on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures);
   void on_state(ckpt::CaptureState state, std::uint64_t remaining_bytes, const std::string& reason);
@@ -112,10 +115,8 @@ private:
   os::Fd listener_, wake_;
   std::list<Connection> connections_;  // of the thread
   Connection* active_ = nullptr;
-  bool damaged_ = false;                   // the store is read-only
-  std::string base_refused_;               // why the connected QEMU copies all, though it says that it was restored
-  bool start_anew_ = false;                // the chain cannot be continued: part of it is damaged
-  std::atomic<bool> damage_found_{false};  // start_anew() was called
+  bool damaged_ = false;      // the store is read-only
+  std::string base_refused_;  // why the connected QEMU copies all, though it says that it was restored
   std::int64_t next_take_ms_ = 0;
   std::int64_t full_until_ms_ = 0;  // 0: not full
   std::uint64_t full_free_bytes_ = 0;
@@ -126,6 +127,8 @@ private:
   Policy policy_;
   MachineStatus status_;
   std::list<Request*> requests_;
+  std::uint64_t anew_orders_ = 0;             // given so far
+  std::atomic<std::uint64_t> anew_order_{0};  // the last one while it is not fulfilled; written under mutex_
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };

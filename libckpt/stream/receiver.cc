@@ -148,9 +148,10 @@ Status Receiver::on_hello(ByteView payload) {
   CKPT_ASSIGN(wire::Hello hello, wire::decode_hello(payload));
   StreamHello described = describe(hello);
   if (events_.hello) CKPT_TRY(events_.hello(described));
-  CheckpointId base;
-  if (events_.base && !hello.base.empty()) base = events_.base(described);
-  CKPT_ASSIGN(Continuation decision, decide_continuation(store_, options_.machine, hello, base, options_.start_anew));
+  Terms terms;
+  if (events_.terms) terms = events_.terms(described);
+  CKPT_ASSIGN(Continuation decision,
+              decide_continuation(store_, options_.machine, hello, terms.base, terms.start_anew));
   hello_ = std::move(hello);
   parent_ = decision.parent;
   next_epoch_ = decision.next_epoch;

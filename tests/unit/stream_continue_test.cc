@@ -29,9 +29,9 @@ protected:
   // Whoever began the restore knows what "m@N" stands for.
   static StreamReceiver::Events knowing() {
     StreamReceiver::Events events;
-    events.base = [](const StreamHello& hello) -> CheckpointId {
+    events.terms = [](const StreamHello& hello) -> StreamReceiver::Terms {
       if (!hello.base.starts_with("m@")) return {};
-      return {"m", std::stoull(hello.base.substr(2))};
+      return {.base = {"m", std::stoull(hello.base.substr(2))}};
     };
     return events;
   }
@@ -56,9 +56,9 @@ protected:
 
 TEST_F(StreamContinueTest, WhatCannotBeReadIsNotContinued) {
   make_checkpoints(2);
-  auto anew = options();
-  anew.start_anew = true;
-  RawConnection connection(*store_, anew);
+  StreamReceiver::Events events;
+  events.terms = [](const StreamHello&) { return StreamReceiver::Terms{.start_anew = true}; };
+  RawConnection connection(*store_, options(), std::move(events));
   connection.to.hello(hello(2, 0));
   ASSERT_TRUE(connection.send().ok());
   EXPECT_EQ(connection.welcome().mode, WelcomeMode::full);

@@ -46,15 +46,19 @@ public:
   struct Options {
     std::string machine;
     std::uint32_t interval_ms = 1000;
-    std::string config;       // JSON kept with every checkpoint: what is needed to build the same machine again
+    std::string config;  // JSON kept with every checkpoint: what is needed to build the same machine again
+  };
+  // What holds for one connection.
+  struct Terms {
+    // What hello.base stands for. A claim is no proof: whoever began the restore says it here. Number 0: none, and
+    // everything is copied.
+    CheckpointId base;
     bool start_anew = false;  // QEMU must send everything: what its checkpoints rest on cannot be read
   };
   // Called from within feed(), on the thread that called it.
   struct Events {
     std::function<Status(const StreamHello&)> hello;  // an error refuses the connection, its context becomes REFUSE
-    // After hello: the checkpoint that hello.base stands for. A claim is no proof: whoever began the restore says it
-    // here. Number 0, or no function: none, and everything is copied.
-    std::function<CheckpointId(const StreamHello&)> base;
+    std::function<Terms(const StreamHello&)> terms;   // after hello; no function: neither base nor start_anew
     std::function<void(const CheckpointInfo&, const EpochFigures&)> committed;
     std::function<void(CaptureState, std::uint64_t remaining_bytes, const std::string& reason)> state;
   };

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// A machine of ckptd whose QEMU is the test itself.
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <list>
+
+#include "daemon/daemon.h"
+#include "os/unix_socket.h"
+#include "stream/message_reader.h"
+#include "stream_examples.h"
+#include "temp_dir.h"
+
+namespace ckptd {
+namespace {
+
+namespace examples = ckpt::examples;
+namespace wire = ckpt::wire;
+using ckpt::Bytes;
+using wire::EpochKind;
+using wire::WelcomeMode;
+
+constexpr int patience_ms = 30'000;
+
+class Qemu {
+public:
+  explicit Qemu(const std::string& socket) : fd_(os::connect_unix(socket).take()) {}
+
+  wire::StreamWriter to{bytes_};
+  void send() {
+    Bytes bytes = std::exchange(bytes_, {});
+    ASSERT_EQ(::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+  }
+
+  // The next message; of type 0 when the connection has ended.
+  std::pair<wire::Type, Bytes> receive() {
+    while (messages_.empty()) {
+      pollfd entry{fd_.get(), POLLIN, 0};
+      Bytes buffer(65536);
+      ssize_t got = ::poll(&entry, 1, patience_ms) == 1 ? ::recv(fd_.get(), buffer.data(), buffer.size(), 0) : -1;
+      if (got <= 0) return {};
+      EXPECT_TRUE(reader_
+                      .feed(ckpt::ByteView(buffer).first(static_cast<std::size_t>(got)),
+                            [&](const wire::Header& header, ckpt::ByteView payload) -> ckpt::Status {
+                              messages_.push_back({header.type, Bytes(payload.begin(), payload.end())});
+                              return {};
+                            })
+                      .ok());
+    }
+    auto message = std::move(messages_.front());
+    messages_.pop_front();
+    return message;
+  }
+
+  // HELLO; what the machine's newest checkpoint was last, as this QEMU knows it.
+  wire::Welcome greet(std::uint64_t acked = 0) {
+    wire::Hello hello = examples::hello();
+    hello.acked_epoch = acked;
+    to.hello(hello);
+    send();
+    auto [type, payload] = receive();
+    EXPECT_EQ(type, wire::Type::welcome);
+    auto welcome = wire::decode_welcome(payload);
+    EXPECT_TRUE(welcome.ok());
+    if (!welcome.ok()) return {};
+    next_ = welcome->next_epoch;
+    to.epoch_begin(
+        next_, examples::epoch_begin(welcome->mode == WelcomeMode::full ? EpochKind::full : EpochKind::incremental));
+    send();
+    return *welcome;
+  }
+
+  // Until the open epoch is to be closed; the next one opens.
+  void close() {
+    auto [type, payload] = receive();
+    ASSERT_EQ(type, wire::Type::take);
+    to.epoch_begin(++next_, examples::epoch_begin(EpochKind::incremental));
+    send();
+  }
+  void end() { to.epoch_end(next_ - 1, examples::epoch_end(0, 0, 0)), send(); }
+  // One more checkpoint; its number.
+  std::uint64_t commit() {
+    close();
+    end();
+    EXPECT_EQ(receive().first, wire::Type::durable);
+    return next_ - 1;
+  }
+  // Reads what comes until the connection ends.
+  void drain() {
+    while (receive().first != wire::Type{}) {
+    }
+  }
+
+private:
+  os::Fd fd_;
+  Bytes bytes_;
+  ckpt::MessageReader reader_;
+  std::list<std::pair<wire::Type, Bytes>> messages_;
+  std::uint64_t next_ = 0;
+};
+
+class MachineTest : public ::testing::Test {
+protected:
+  void SetUp() override {
+    open();
+    ASSERT_TRUE(daemon_->protect("m", Json(), {{"interval_ms", 50}}).ok());
+  }
+  void open() {
+    Daemon::Options options;
+    options.store_path = directory_ / "store";
+    options.state_dir = directory_ / "state";
+    options.run_dir.path = directory_ / "run";
+    auto opened = Daemon::open(options);
+    ASSERT_TRUE(opened.ok()) << opened.error().message();
+    daemon_ = opened.take();
+  }
+  std::string socket() const { return daemon_->run_dir().stream_socket("m"); }
+  std::vector<std::uint64_t> numbers() const {
+    std::vector<std::uint64_t> numbers;
+    for (const auto& info : daemon_->store().checkpoints("m").take()) numbers.push_back(info.id.number);
+    return numbers;
+  }
+
+  const ckpt::TempDir directory_;
+  std::unique_ptr<Daemon> daemon_;
+};
+
+// The end of an epoch comes in the same moment as the news: it must not pass for the copy that was asked for.
+TEST_F(MachineTest, DamageIsFollowedByAFullCopyWhateverComesMeanwhile) {
+  std::uint64_t newest = 0;
+  for (int round = 0; round < 30; ++round) {
+    Qemu qemu(socket());
+    ASSERT_EQ(qemu.greet(newest).mode, WelcomeMode::full) << "round " << round;
+    qemu.commit();
+    qemu.close();
+    qemu.end();
+    daemon_->machine("m")->start_anew();
+    qemu.drain();
+    newest = numbers().back();
+  }
+}
+
+TEST_F(MachineTest, WhoConnectsBeforeDamageIsFoundAndGreetsAfterwardsCopiesEverything) {
+  Qemu first(socket());
+  first.greet();
+  std::uint64_t newest = first.commit();
+  auto second = std::make_unique<Qemu>(socket());
+  {
+    // Its answer shows that the one before it has been let in.
+    Qemu third(socket());
+    third.to.hello(examples::hello());
+    third.send();
+    while (third.receive().first != wire::Type::refuse) ASSERT_FALSE(HasFailure());
+  }
+  daemon_->machine("m")->start_anew();
+  first.drain();
+  EXPECT_EQ(second->greet(newest).mode, WelcomeMode::full);
+  newest = second->commit();
+  second.reset();
+  EXPECT_EQ(Qemu(socket()).greet(newest).mode, WelcomeMode::continue_);
+}
+
+}  // namespace
+}  // namespace ckptd
