@@ -51,8 +51,11 @@ ckpt::Status Daemon::start_machine(const std::string& name, const Record& record
   hooks.store_failed = [this](const std::string& reason) {
     request_stop(true, "the store must be opened again: " + reason);
   };
+  hooks.damaged = [this, name] { start_anew(name); };
+  hooks.copied_anew = [this, name](std::uint64_t order) { copied_anew(name, order); };
   auto machine = std::make_shared<Machine>(*store_, options_.run_dir, name, record.config, record.policy,
                                            options_.stall_limit_ms, std::move(hooks));
+  if (record.start_anew) machine->start_anew();
   CKPT_TRY(machine->start());
   machines_[name] = std::move(machine);
   return {};
@@ -163,6 +166,28 @@ ckpt::Result<Policy> Daemon::set_policy(const std::string& name, const Json& pol
   known->second = record;
   if (auto machine = machines_.find(name); machine != machines_.end()) machine->second->set_policy(record.policy);
   return record.policy;
+}
+
+bool Daemon::start_anew(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  auto known = records_.find(name);
+  if (known == records_.end()) return false;
+  // First: whatever ends from here on, nothing is continued.
+  known->second.start_anew = true;
+  if (auto saved = files_.save(name, known->second); !saved.ok()) log_line(name + ": " + saved.error().message());
+  if (auto machine = machines_.find(name); machine != machines_.end()) machine->second->start_anew();
+  return true;
+}
+
+// Orders are given with the lock held, so none comes between.
+void Daemon::copied_anew(const std::string& name, std::uint64_t order) {
+  std::lock_guard lock(mutex_);
+  auto known = records_.find(name);
+  auto machine = machines_.find(name);
+  if (known == records_.end() || machine == machines_.end() || !machine->second->fulfil(order)) return;
+  known->second.start_anew = false;
+  // When this is not saved, everything is copied once more after a restart.
+  if (auto saved = files_.save(name, known->second); !saved.ok()) log_line(name + ": " + saved.error().message());
 }
 
 ckpt::Result<std::vector<ckpt::CheckpointInfo>> Daemon::checkpoints(const std::string& machine) const {

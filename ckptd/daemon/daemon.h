@@ -47,6 +47,9 @@ public:
   ckpt::Status unprotect(const std::string& name);
   ckpt::Status forget(const std::string& name);
   ckpt::Result<Policy> set_policy(const std::string& name, const Json& policy);
+  // What the machine's next checkpoints would build upon is damaged: see Machine::start_anew(). Holds, whatever ends,
+  // for a machine that is not protected too. False: nobody knows it.
+  bool start_anew(const std::string& name);
 
   // Kept ones of a machine, oldest first; none of one that has none yet. not_found: nobody knows the machine.
   ckpt::Result<std::vector<ckpt::CheckpointInfo>> checkpoints(const std::string& machine) const;
@@ -71,6 +74,7 @@ private:
   explicit Daemon(Options options);
   ckpt::Status start_machine(const std::string& name, const Record& record);
   std::shared_ptr<Machine> take_machine(const std::string& name);  // mutex_ is held
+  void copied_anew(const std::string& name, std::uint64_t order);
 
   const Options options_;
   const os::Fd stop_fd_;

@@ -204,9 +204,9 @@ ckpt::CheckpointId Machine::on_base(const ckpt::StreamHello& hello) {
 }
 
 void Machine::on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
+  // Not by what was greeted before the order.
+  if (std::uint64_t order = active_->anew_order; order != 0 && order == anew_order_) hooks_.copied_anew(order);
   std::lock_guard lock(mutex_);
-  // Not when another order has come meanwhile, nor by what was greeted before it.
-  if (active_->anew_order == anew_order_) anew_order_ = 0;
   if (status_.figures.epochs_total() == 0)
     log_line(name_ + ": first checkpoint of this run is durable: " + ckpt::to_string(info.id));
   status_.figures.add(figures);
@@ -310,9 +310,9 @@ void Machine::end(Connection& connection, const ckpt::Error& error) {
                                                   "' ended before the checkpoint was durable: " + error.message()));
   set_state("waiting", error.code == Code::unavailable ? "" : error.message());
   // Continuing on what cannot be read would fail again and again, while QEMU still has all of it.
-  if (error.code == Code::corrupt && anew_order_ == 0) start_anew();
+  if (error.code == Code::corrupt && anew_order_ == 0) hooks_.damaged();
   if (error.code == Code::no_space) enter_full(error);
-  if (error.code == Code::io && hooks_.store_failed) hooks_.store_failed(error.message());
+  if (error.code == Code::io) hooks_.store_failed(error.message());
 }
 
 void Machine::enter_full(const ckpt::Error& error) {
@@ -323,7 +323,7 @@ void Machine::enter_full(const ckpt::Error& error) {
             "alone (" +
                 error.message() + ")");
   log_line(name_ + ": the store is full, capture has stopped");
-  if (hooks_.store_full) hooks_.store_full();
+  hooks_.store_full();
 }
 
 void Machine::retry_full() {
@@ -331,7 +331,7 @@ void Machine::retry_full() {
   std::uint64_t free_bytes = store_.stats().free_bytes;
   if (free_bytes < full_free_bytes_ + full_headroom_bytes && free_bytes < 4 * full_headroom_bytes) {
     full_until_ms_ = monotonic_ms() + full_retry_ms;
-    if (hooks_.store_full) hooks_.store_full();
+    hooks_.store_full();
     return;
   }
   full_until_ms_ = 0;
@@ -362,6 +362,13 @@ void Machine::start_anew() {
     anew_order_ = ++anew_orders_;
   }
   wake();
+}
+
+bool Machine::fulfil(std::uint64_t order) {
+  std::lock_guard lock(mutex_);
+  if (anew_order_ != order) return false;
+  anew_order_ = 0;
+  return true;
 }
 
 ckpt::Result<ckpt::CheckpointInfo> Machine::take_now(std::uint64_t time_limit_ms, const std::function<bool()>& gone) {

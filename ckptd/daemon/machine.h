@@ -41,6 +41,8 @@ public:
   struct Hooks {
     std::function<void()> store_full;                      // room is wanted
     std::function<void(const std::string&)> store_failed;  // it refuses writes until it is opened again
+    std::function<void()> damaged;                         // start_anew() is wanted
+    std::function<void(std::uint64_t order)> copied_anew;
   };
 
   // `stall_limit_ms`: a client may stop so long inside a message, and needs no longer for its HELLO.
@@ -62,8 +64,10 @@ public:
   void set_config(const Json& config);
 
   // What the next checkpoints would build upon is damaged: nothing more of what is connected becomes a checkpoint, and
-  // who greets from now on copies everything, until a checkpoint of such a copy is there.
+  // who greets from now on copies everything, until the first checkpoint of such a copy is there: Hooks::copied_anew
+  // names the order that it was made for, and fulfil() ends that one unless another has been given since.
   void start_anew();
+  bool fulfil(std::uint64_t order);
 
   // Takes a checkpoint as soon as possible and waits until it is durable. unavailable: not connected, or not in time.
   // cancelled: `gone` says that nobody waits any more.

@@ -24,6 +24,7 @@ ckpt::Result<Record> read_record(const std::string& path) {
   if (auto config = json.find("config"); config != json.end() && config->is_object()) record.config = *config;
   CKPT_ASSIGN(record.policy, policy_from_json(json.value("policy", Json::object()), Policy{}));
   record.is_protected = json.value("protected", Json(true)) == Json(true);
+  record.start_anew = json.value("start_anew", Json(false)) == Json(true);
   return record;
 }
 
@@ -53,7 +54,8 @@ ckpt::Status Records::save(const std::string& machine, const Record& record) con
                          {{"version", version},
                           {"config", record.config},
                           {"policy", policy_to_json(record.policy)},
-                          {"protected", record.is_protected}},
+                          {"protected", record.is_protected},
+                          {"start_anew", record.start_anew}},
                          os::Durable::yes);
 }
 

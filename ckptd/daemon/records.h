@@ -14,6 +14,7 @@ struct Record {
   Json config = Json::object();
   Policy policy;
   bool is_protected = true;
+  bool start_anew = false;  // what the next checkpoints would build upon is damaged
 };
 
 // STORE/machines/NAME.json, one file a machine.

@@ -260,11 +260,10 @@ Json Verbs::start_anew(const std::vector<ckpt::Damage>& found, const std::map<st
   for (const auto& damage : found) {
     for (const auto& id : damage.checkpoints) {
       auto before = newest.find(id.machine);
-      auto machine = daemon_.machine(id.machine);
-      if (!machine || before == newest.end() || id.number < before->second || !names.insert(id.machine).second)
-        continue;
+      if (before == newest.end() || id.number < before->second || names.contains(id.machine)) continue;
+      if (!daemon_.start_anew(id.machine)) continue;
+      names.insert(id.machine);
       log_line(id.machine + ": its newest checkpoint is damaged at " + damage.place + ": everything is copied anew");
-      machine->start_anew();
     }
   }
   return names;

@@ -116,6 +116,12 @@ protected:
     ASSERT_TRUE(opened.ok()) << opened.error().message();
     daemon_ = opened.take();
   }
+  void TearDown() override { daemon_->stop_machines(); }
+  void reopen() {
+    daemon_->stop_machines();
+    daemon_.reset();
+    open();
+  }
   std::string socket() const { return daemon_->run_dir().stream_socket("m"); }
   std::vector<std::uint64_t> numbers() const {
     std::vector<std::uint64_t> numbers;
@@ -136,7 +142,7 @@ TEST_F(MachineTest, DamageIsFollowedByAFullCopyWhateverComesMeanwhile) {
     qemu.commit();
     qemu.close();
     qemu.end();
-    daemon_->machine("m")->start_anew();
+    daemon_->start_anew("m");
     qemu.drain();
     newest = numbers().back();
   }
@@ -154,12 +160,41 @@ TEST_F(MachineTest, WhoConnectsBeforeDamageIsFoundAndGreetsAfterwardsCopiesEvery
     third.send();
     while (third.receive().first != wire::Type::refuse) ASSERT_FALSE(HasFailure());
   }
-  daemon_->machine("m")->start_anew();
+  daemon_->start_anew("m");
   first.drain();
   EXPECT_EQ(second->greet(newest).mode, WelcomeMode::full);
   newest = second->commit();
   second.reset();
   EXPECT_EQ(Qemu(socket()).greet(newest).mode, WelcomeMode::continue_);
+}
+
+TEST_F(MachineTest, ACopyAnewIsNotForgottenWithCkptdOrProtection) {
+  std::uint64_t newest = 0;
+  auto greeted = [&] { return Qemu(socket()).greet(newest).mode; };
+  {
+    Qemu qemu(socket());
+    qemu.greet();
+    newest = qemu.commit();
+    daemon_->start_anew("m");
+    qemu.drain();
+  }
+  EXPECT_EQ(greeted(), WelcomeMode::full);
+  reopen();
+  EXPECT_EQ(greeted(), WelcomeMode::full) << "ckptd was started again";
+  ASSERT_TRUE(daemon_->unprotect("m").ok());
+  ASSERT_TRUE(daemon_->protect("m", Json(), Json()).ok());
+  EXPECT_EQ(greeted(), WelcomeMode::full) << "protected again";
+  {
+    Qemu qemu(socket());
+    ASSERT_EQ(qemu.greet(newest).mode, WelcomeMode::full);
+    newest = qemu.commit();
+  }
+  EXPECT_EQ(greeted(), WelcomeMode::continue_) << "copied anew";
+  ASSERT_TRUE(daemon_->unprotect("m").ok());
+  daemon_->start_anew("m");
+  reopen();
+  ASSERT_TRUE(daemon_->protect("m", Json(), Json()).ok());
+  EXPECT_EQ(greeted(), WelcomeMode::full) << "found while it was not protected";
 }
 
 }  // namespace
