@@ -244,7 +244,7 @@ def console_floods(site):
         for text in (b"earlier", b"later"):
             log.write(b"." * (3 << 20) + text)
             wait_until(lambda: os.path.getsize(path) == 0, 30, "the log to be cut")
-            wait_until(lambda t=text: read(path + ".old").endswith(t), 30, "its end to be kept")
+            wait_until(lambda t=text: os.path.exists(path + ".old") and read(path + ".old").endswith(t), 30, "its end to be kept")
             assert len(read(path + ".old")) == 1 << 20
         log.write(b"more")
         assert read(path).endswith(b"more") and os.path.getsize(path) < 1 << 20
