@@ -53,6 +53,9 @@ public:
   virtual Result<std::uint64_t> free_bytes() = 0;
 };
 
+// The disk cannot read this place; unlike a want of descriptors or memory, which says nothing of what is there.
+bool is_bad_place(const Error& error);
+
 // All of `length` bytes, or corrupt.
 Result<Bytes> read_exactly(Blob& blob, std::uint64_t offset, std::size_t length);
 Status read_exactly(Blob& blob, std::uint64_t offset, std::span<std::uint8_t> out);

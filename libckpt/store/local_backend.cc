@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "store/local_backend.h"
 
+#include <cerrno>
+
 namespace ckpt {
 
 namespace {
@@ -107,6 +109,11 @@ private:
 
 std::unique_ptr<Backend> make_local_backend(Env& env, std::string path) {
   return std::make_unique<LocalBackend>(env, std::move(path));
+}
+
+bool is_bad_place(const Error& error) {
+  bool want = error.sys_errno == EMFILE || error.sys_errno == ENFILE || error.sys_errno == ENOMEM;
+  return error.code == Code::io && !want;
 }
 
 Result<Bytes> read_exactly(Blob& blob, std::uint64_t offset, std::size_t length) {

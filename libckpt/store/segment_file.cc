@@ -11,6 +11,9 @@ namespace {
 
 constexpr std::size_t scan_window_bytes = 4u << 20;
 static_assert(scan_window_bytes > max_frame_table_end + max_frame_raw_bytes);
+constexpr std::size_t sector_bytes = 4096;  // what a file system reads at once
+// A disk takes seconds for each; with more of them it is not this place that is bad.
+constexpr std::size_t max_unread_sectors = 64;
 
 // Bytes up to where a frame may start next, at least one; a magic that is cut by the end of the window is kept.
 std::size_t next_candidate(ByteView bytes) {
@@ -92,20 +95,51 @@ std::shared_ptr<SegmentFile> SegmentFile::adopt(std::shared_ptr<Blob> blob, std:
   return file;
 }
 
-// A footer that is not whole is as none: the frames are still there to be scanned.
+Status SegmentFile::pass_over(const Error& error) {
+  if (!is_bad_place(error)) return error;
+  unread_ = at(0, error);
+  return {};
+}
+
+// A footer that is not whole, or cannot be read, is as none: the frames are still there to be scanned.
 Status SegmentFile::load_footer(std::uint64_t size) {
   if (size < segment_header_bytes + segment_trailer_bytes) return {};
-  CKPT_ASSIGN(Bytes tail, read_exactly(*blob_, size - segment_trailer_bytes, segment_trailer_bytes));
-  std::optional<SegmentTrailer> trailer = decode_trailer(tail, size);
+  auto tail = read_exactly(*blob_, size - segment_trailer_bytes, segment_trailer_bytes);
+  if (!tail) return pass_over(tail.error());
+  std::optional<SegmentTrailer> trailer = decode_trailer(*tail, size);
   if (!trailer) return {};
   auto footer = read_exactly(*blob_, trailer->footer_offset, trailer->footer_length);
-  if (!footer) return footer.error();
+  if (!footer) return pass_over(footer.error());
   auto frames = decode_footer(*footer, *trailer, id_);
   if (!frames) return {};
   for (const PlacedFrame& frame : *frames) table_.add(frame.offset, frame.head);
   sealed_ = true;
   scanned_end_ = trailer->footer_offset;
   return {};
+}
+
+// What the disk does not give reads as zeroes, in which there is no frame.
+Result<std::size_t> SegmentFile::read_what_can_be(std::uint64_t offset, std::span<std::uint8_t> out) {
+  auto whole = blob_->read(offset, out);
+  if (whole || !is_bad_place(whole.error())) return whole;
+  for (std::size_t done = 0; done < out.size();) {
+    std::size_t length = sector_bytes - static_cast<std::size_t>((offset + done) % sector_bytes);
+    auto piece = out.subspan(done, std::min(length, out.size() - done));
+    auto read = blob_->read(offset + done, piece);
+    if (read && *read < piece.size()) return done + *read;
+    if (!read) {
+      if (!is_bad_place(read.error()) || ++unread_sectors_ > max_unread_sectors) return read.error();
+      std::fill(piece.begin(), piece.end(), std::uint8_t{0});
+      unread_ = at(offset + done, read.error());
+    }
+    done += piece.size();
+  }
+  return out.size();
+}
+
+std::optional<Error> SegmentFile::unread() {
+  std::lock_guard lock(mutex_);
+  return unread_;
 }
 
 Status SegmentFile::scan_on(bool verify_payloads) {
@@ -120,7 +154,7 @@ Status SegmentFile::scan_on(bool verify_payloads) {
       window.resize(scan_window_bytes);
       window_offset = offset;
       from = 0;
-      CKPT_ASSIGN(std::size_t n, blob_->read(offset, window));
+      CKPT_ASSIGN(std::size_t n, read_what_can_be(offset, window));
       at_end = n < window.size();
       window.resize(n);
     }

@@ -64,6 +64,8 @@ public:
   std::optional<FrameTable::Frame> find(std::uint32_t ordinal);
   // Reads on behind the frames known so far. For a segment that another process writes.
   Status scan_on(bool verify_payloads);
+  // Why the disk did not give all of it when it was opened; frames may be there that are not in the table.
+  std::optional<Error> unread();
   // Where the last whole frame ends.
   std::uint64_t scanned_end() const { return scanned_end_; }
   // Not while somebody may scan on.
@@ -78,6 +80,8 @@ private:
   SegmentFile(std::shared_ptr<Blob> blob, std::uint64_t id, std::uint64_t serial)
       : blob_(std::move(blob)), id_(id), serial_(serial) {}
   Status load_footer(std::uint64_t size);
+  Status pass_over(const Error& error);
+  Result<std::size_t> read_what_can_be(std::uint64_t offset, std::span<std::uint8_t> out);
   Error at(std::uint64_t offset, const Error& error) const;
 
   std::shared_ptr<Blob> blob_;
@@ -86,8 +90,10 @@ private:
   std::uint64_t generation_ = 0;
   bool sealed_ = false;
   std::uint64_t scanned_end_ = segment_header_bytes;
-  std::mutex mutex_;  // guards table_ and scanned_end_ while unsealed
+  std::mutex mutex_;  // guards what follows, and scanned_end_, while unsealed
   FrameTable table_;
+  std::optional<Error> unread_;
+  std::size_t unread_sectors_ = 0;
 };
 
 }  // namespace ckpt

@@ -12,6 +12,10 @@ namespace {
 constexpr std::size_t frame_cache_bytes = 48u << 20;
 const std::string segments_folder = "segments/";
 
+bool speaks_of_data(const Error& error) {
+  return error.code != Code::unavailable && (error.code != Code::io || is_bad_place(error));
+}
+
 }  // namespace
 
 SegmentStore::SegmentStore(Backend& backend, const StoreUuid& uuid, const Options& options)
@@ -22,7 +26,10 @@ SegmentStore::SegmentStore(Backend& backend, const StoreUuid& uuid, const Option
       index_(options.read_only ? 0 : options.index_limit_bytes) {}
 
 Error unreadable(Error error) {
-  if (error.code == Code::io) error.code = Code::corrupt;
+  if (is_bad_place(error))
+    error.code = Code::corrupt;
+  else if (error.code == Code::io)
+    error.code = Code::limit;
   return error;
 }
 
@@ -43,7 +50,7 @@ Result<Chunk> SegmentStore::read_uncached(Location location) { return read_chunk
 
 Result<Chunk> SegmentStore::read_chunk(Location location, bool cached) {
   auto chunk = read_stored(location, cached);
-  if (!chunk) distrust(location);
+  if (!chunk && speaks_of_data(chunk.error())) distrust(location);
   return chunk;
 }
 
@@ -77,8 +84,20 @@ Result<FrameTable::Frame> SegmentStore::find_frame(SegmentFile& segment, Locatio
     CKPT_TRY(segment.scan_on(false));
     frame = segment.find(ordinal_of(location));
   }
-  if (!frame) return make_error(Code::corrupt, place_of(location) + ": is not there");
-  return *frame;
+  if (frame) return *frame;
+  if (auto unread = segment.unread()) {
+    // The next one who asks looks again.
+    forget(segment);
+    return *unread;
+  }
+  return make_error(Code::corrupt, place_of(location) + ": is not there");
+}
+
+void SegmentStore::forget(const SegmentFile& segment) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(loaded_, [&](const auto& file) { return file.get() == &segment; });
+  auto at = entries_.find(segment.id());
+  if (at != entries_.end() && at->second.loaded.lock().get() == &segment) at->second.loaded.reset();
 }
 
 Result<SegmentStore::Stored> SegmentStore::locate(Location location) {
@@ -133,7 +152,7 @@ Status SegmentStore::read_frame(Location location, Bytes& bytes, DecodedFrame& o
   if (done && out.find(ordinal_of(location)) == out.table.size()) {
     done = make_error(Code::corrupt, place_of(location) + ": is not in its frame");
   }
-  if (!done) distrust(location);
+  if (!done && speaks_of_data(done.error())) distrust(location);
   return done;
 }
 
@@ -183,13 +202,15 @@ Result<std::shared_ptr<SegmentFile>> SegmentStore::open_file(std::uint64_t id) {
   if (!opened) return opened.error();
   CKPT_ASSIGN(auto file, SegmentFile::open(opened.take(), id, uuid_, next_serial_++, false));
   CKPT_ASSIGN(std::uint64_t bytes, file->blob().size());
+  bool incomplete = file->unread().has_value();
+  if (incomplete) distrust(make_location(id, 0));
   std::lock_guard lock(mutex_);
   // Deleted meanwhile. A new entry would bring its chunks back as duplicates to be found, in a file that is gone.
   if (!entries_.contains(id) && !options_.read_only) return missing(id);
   Entry& entry = entries_[id];
   if (auto other = entry.loaded.lock()) return other;
   entry.bytes = bytes;
-  if (!file->sealed() && !options_.read_only) entry.unsealed = file;
+  if (!file->sealed() && !incomplete && !options_.read_only) entry.unsealed = file;
   entry.loaded = file;
   remember_locked(file);
   return file;

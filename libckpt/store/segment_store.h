@@ -27,8 +27,8 @@ struct Chunk {
   const ChunkHash& hash() const { return frame->table[index].hash; }
 };
 
-// For who needs stored bytes to go on: those that cannot be read are as good as damaged, whatever the cause. Code::io
-// is left to say that the store could not be written.
+// For who needs stored bytes to go on: those that the disk cannot read are as good as damaged, and a want of
+// descriptors or memory is a limit. Code::io is left to say that the store could not be written.
 Error unreadable(Error error);
 
 // All segments of a store: reading by location, appending, deduplication. Thread-safe.
@@ -118,6 +118,7 @@ private:
   void load_distrusted();
   void keep_distrusted();
   Error missing(std::uint64_t id) const;
+  void forget(const SegmentFile& segment);
   Result<std::shared_ptr<SegmentFile>> open_file(std::uint64_t id);
   void remember_locked(const std::shared_ptr<SegmentFile>& file);
   Result<Chunk> chunk_of(const std::shared_ptr<const DecodedFrame>& frame, Location location) const;

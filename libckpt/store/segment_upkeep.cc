@@ -135,7 +135,7 @@ Status SegmentStore::recover(std::uint64_t id, Entry& entry) {
     if (decode_trailer(*tail, entry.bytes)) return {};
   }
   auto file = SegmentFile::open(blob, id, uuid_, next_serial_++, true);
-  if (!file) return leave_alone();
+  if (!file || (*file)->unread()) return leave_alone();
   Bytes footer;
   Status read = (*file)->each_head([&footer](std::uint64_t offset, const FrameHead&, ByteView head_and_table) {
     append_footer_entry(footer, offset, head_and_table);
@@ -209,6 +209,8 @@ Result<std::uint64_t> SegmentStore::rewrite(std::uint64_t segment, const std::fu
   auto opened = file(segment);
   if (!opened) return unreadable(opened.error());
   auto old = opened.take();
+  // What is not in the table would be lost.
+  if (auto unread = old->unread()) return unreadable(*unread);
   std::string name = segments_folder + segment_name(segment);
   SegmentHeader header{segment, uuid_, old->generation() + 1};
   CKPT_ASSIGN(auto writer, SegmentWriter::create(backend_, name + ".new", header, next_serial_++));

@@ -216,6 +216,7 @@ Result<std::unique_ptr<File>> FaultEnv::open(const std::string& path, Mode mode)
 
 Result<std::unique_ptr<File>> FaultEnv::open_locked(const std::string& path, Mode mode) {
   std::lock_guard lock(mutex_);
+  if (out_of_descriptors_) return system_error(EMFILE, "open " + path);
   auto at = names_.find(path);
   bool creates = mode != Mode::read && at == names_.end();
   CKPT_TRY(step(creates ? Call::grows : Call::plain));

@@ -50,6 +50,8 @@ public:
   // From now on a file grows only while all together fit.
   void set_capacity(std::uint64_t bytes) { capacity_bytes_ = bytes; }
   int open_files() const { return open_files_; }
+  // From now on, or no more, there is no descriptor left to open a file with.
+  void set_out_of_descriptors(bool out) { out_of_descriptors_ = out; }
   // What is left after the power is back. Every open handle is dead.
   void power_cycle();
   // Flips one bit of a file, durably.
@@ -113,6 +115,7 @@ private:
   bool power_off_ = false;
   std::atomic<int> open_files_{0};
   std::uint64_t capacity_bytes_ = ~std::uint64_t{0};
+  std::atomic<bool> out_of_descriptors_{false};
   std::map<std::string, std::vector<NameChange>> folders_;  // with their unsynced changes
   Names names_;
   Names durable_names_;

@@ -8,6 +8,11 @@ namespace {
 
 class StoreUnreadable : public StoreFixture {
 protected:
+  static Status read_page(Store& from, CheckpointId id, std::uint64_t at) {
+    CKPT_ASSIGN(auto reader, from.open_checkpoint(id));
+    std::vector<std::uint8_t> page(page_size_bytes);
+    return reader->read(0, at * page_size_bytes, page);
+  }
   // One more epoch upon the newest checkpoint, which changes a part of page 0.
   Status continue_from(std::uint64_t number) {
     CKPT_ASSIGN(auto epoch, store->begin_epoch("vm", number + 1, {.parent = {"vm", number}}, objects()));
@@ -82,21 +87,79 @@ TEST_F(StoreUnreadable, AListOfDistrustedSegmentsThatIsNotWholeTrustsNone) {
   for (std::uint64_t at = 0; at < 8; ++at) expect_page(*store, {"vm", 2}, at, 1000 + at);
 }
 
-TEST_F(StoreUnreadable, ASegmentThatCannotBeReadDoesNotKeepTheStoreClosed) {
+// The rest of its segment is read past it: without the footer, or around the sector.
+TEST_F(StoreUnreadable, APlaceThatCannotBeReadCostsWhatIsInIt) {
   for (bool sealed : {true, false}) {
     SCOPED_TRACE(sealed);
-    std::uint64_t number = sealed ? 1 : 3;
-    commit("vm", number, {}, 0, 3, 1000 * number);
-    Place place = newest(Kind::page);
+    std::uint64_t number = sealed ? 1 : 3, pages = 40;
+    commit("vm", number, {}, 0, pages, 1000 * number);
+    Place place = sealed ? places(Kind::page).front() : newest(Kind::page);
     if (!sealed) env.arm(Fault::power_cut, 0);
     store.reset();
     env.power_cycle();
     env.set_bad(place.path, sealed ? env.file_size(place.path) - 1 : place.offset);
     store = open();
     ASSERT_TRUE(store);
+    for (bool read_only : {false, true}) {
+      SCOPED_TRACE(read_only);
+      auto reader = read_only ? open(true) : nullptr;
+      Store& from = read_only ? *reader : *store;
+      std::uint64_t lost = 0;
+      for (std::uint64_t at = 0; at < pages; ++at) {
+        auto page = read_page(from, {"vm", number}, at);
+        if (page.ok()) expect_page(from, {"vm", number}, at, 1000 * number + at);
+        if (page.ok()) continue;
+        ++lost;
+        EXPECT_EQ(page.error().code, Code::io) << page.error().message();
+      }
+      EXPECT_TRUE(sealed || lost > 0);
+      EXPECT_LE(lost, 8u);  // of the frame that the sector is in, and of one beside it
+    }
+    // What is not read may come back: nothing is thrown away for it.
+    collect_all();
     commit("vm", number + 1, {}, 0, 3, 1000 * number);
     for (std::uint64_t at = 0; at < 3; ++at) expect_page(*store, {"vm", number + 1}, at, 1000 * number + at);
+    env.set_bad(place.path, sealed ? env.file_size(place.path) - 1 : place.offset, false);
+    for (std::uint64_t at = 0; at < pages; ++at) {
+      (void)read_page(*store, {"vm", number}, at);  // finds it readable again
+      expect_page(*store, {"vm", number}, at, 1000 * number + at);
+    }
   }
+}
+
+// Half of it dead, it would be rewritten without what is not in the table.
+TEST_F(StoreUnreadable, ASegmentThatWasNotReadAsAWholeIsNotRewritten) {
+  commit("vm", 1, {}, 0, 100, 1000);
+  Place place = places(Kind::page).front();
+  // Of its pages some stay alive, also those in the sector of its footer.
+  commit("vm", 2, {"vm", 1}, 2, 8, 5000);
+  store.reset();
+  std::uint64_t last_byte = env.file_size(place.path) - 1;
+  env.set_bad(place.path, last_byte);
+  store = open();
+  remove("vm", {1});
+  collect_all();
+  EXPECT_EQ(env.file_size(place.path), last_byte + 1);
+  env.set_bad(place.path, last_byte, false);
+  store.reset();
+  store = open();
+  for (std::uint64_t at = 10; at < 100; ++at) expect_page(*store, {"vm", 2}, at, 1000 + at);
+}
+
+// Nothing is known of the data then: it is not taken for damaged, neither now nor after a restart.
+TEST_F(StoreUnreadable, AWantOfDescriptorsIsNoDamage) {
+  commit("vm", 1, {}, 0, 3, 1000);
+  store.reset();
+  store = open();
+  env.set_out_of_descriptors(true);
+  Status status = continue_from(1);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, Code::limit) << status.error().message();
+  env.set_out_of_descriptors(false);
+  EXPECT_TRUE(continue_from(1).ok());
+  std::uint64_t before = env.used_bytes();
+  commit("vm", 3, {}, 0, 3, 1000);
+  EXPECT_LT(env.used_bytes() - before, 2 * page_size_bytes) << "the pages are stored already";
 }
 
 TEST_F(StoreUnreadable, ASegmentThatCannotBeRewrittenStopsNoOther) {
