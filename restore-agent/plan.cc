@@ -17,6 +17,8 @@ namespace {
 constexpr std::uint64_t near_pages = 64;
 // Of the working set: with more it is none, and all of it comes anyway.
 constexpr std::size_t windows_limit = 4096;
+// What one leaf of the manifest's tree maps.
+constexpr std::uint64_t leaf_pages = 64;
 // Hints are looked at that often.
 constexpr std::size_t batch_pages = 512;
 constexpr std::size_t list_batch_pages = 256;
@@ -34,6 +36,18 @@ void add_zeroes(Batch& batch, std::uint64_t first, std::uint64_t end, const Plac
   while (first < end) batch.zeroes.push_back(first++);
 }
 
+void append(Batch& batch, Batch&& more) {
+  auto& pages = batch.places.pages;
+  if (pages.empty()) {
+    batch.places = std::move(more.places);
+    return;
+  }
+  if (more.empty()) return;
+  // Of two openings of the store: to be looked up anew.
+  if (more.places.opened != batch.places.opened) batch.places.opened.reset();
+  pages.insert(pages.end(), more.places.pages.begin(), more.places.pages.end());
+}
+
 }  // namespace
 
 void Plan::sort(Batch& batch) const {
@@ -45,9 +59,20 @@ void Plan::sort(Batch& batch) const {
             [](const PagePlace& one, const PagePlace& other) { return one.place < other.place; });
 }
 
-Result<Batch> Plan::look_up(Loader& loader, std::uint32_t region, std::uint64_t first, std::uint64_t end) const {
-  Batch batch{.region = region};
-  CKPT_ASSIGN(batch.places, loader.places(map_.regions()[region]->object(), first, end));
+// A damaged node of the manifest's tree holds up the pages that it maps, and no others.
+Result<Batch> Plan::look_up(Loader& loader, std::uint32_t region, std::uint64_t first, std::uint64_t end) {
+  auto found = loader.places(map_.regions()[region]->object(), first, end);
+  if (found.ok()) return Batch{.region = region, .places = found.take()};
+  if (found.error().code != ckpt::Code::corrupt) return found.error();
+  const std::uint64_t middle = (first + end) / 2 / leaf_pages * leaf_pages;
+  if (middle <= first) {
+    damage_ = found.error();
+    for (std::uint64_t page = first; page < end; ++page) put_back_.push_back({region, page});
+    return Batch{.region = region};
+  }
+  CKPT_ASSIGN(Batch batch, look_up(loader, region, first, middle));
+  CKPT_ASSIGN(Batch rest, look_up(loader, region, middle, end));
+  append(batch, std::move(rest));
   return batch;
 }
 
@@ -89,16 +114,11 @@ Result<Batch> Plan::from_list(Loader& loader) {
     while (at < list_.size() && list_[at].region == batch.region && at - list_at_ < list_batch_pages) {
       std::uint64_t first = list_[at].page, end = first;
       while (at < list_.size() && list_[at].region == batch.region && list_[at].page == end) ++end, ++at;
+      const std::size_t put_back_before = put_back_.size();
       CKPT_ASSIGN(Batch run, look_up(loader, batch.region, first, end));
-      if (batch.soon) add_zeroes(batch, first, end, run.places);
-      auto& pages = batch.places.pages;
-      if (pages.empty()) {
-        batch.places = std::move(run.places);
-        continue;
-      }
-      // Of two openings of the store: to be looked up anew.
-      if (run.places.opened != batch.places.opened) batch.places.opened.reset();
-      pages.insert(pages.end(), run.places.pages.begin(), run.places.pages.end());
+      // Nothing is known of those that were put back.
+      if (batch.soon && put_back_.size() == put_back_before) add_zeroes(batch, first, end, run.places);
+      append(batch, std::move(run));
     }
     list_at_ = at;
     sort(batch);
@@ -124,10 +144,12 @@ Result<Batch> Plan::from_rest(Loader& loader) {
     const std::uint64_t region_pages = region.block().used_length / page_size_bytes;
     // Whole units, so that each comes once.
     std::uint64_t end = std::min(page_ + std::max(window_pages, region.unit_bytes() / page_size_bytes), region_pages);
+    const std::size_t put_back_before = put_back_.size();
     CKPT_ASSIGN(window_, look_up(loader, region_, page_, end));
     window_at_ = 0;
     // Left alone: what is missing when the memory is handed back reads as zeroes.
-    progress_.pages_zero.fetch_add(end - page_ - window_.places.pages.size(), std::memory_order_relaxed);
+    progress_.pages_zero.fetch_add(end - page_ - window_.places.pages.size() - (put_back_.size() - put_back_before),
+                                   std::memory_order_relaxed);
     sort(window_);
     page_ = end;
     if (page_ == region_pages) {
@@ -140,6 +162,11 @@ Result<Batch> Plan::from_rest(Loader& loader) {
 void Plan::put_back(std::uint32_t region, std::uint64_t page) {
   std::lock_guard guard(lock_);
   put_back_.push_back({region, page});
+}
+
+std::optional<ckpt::Error> Plan::damage() {
+  std::lock_guard guard(lock_);
+  return std::exchange(damage_, std::nullopt);
 }
 
 bool Plan::start_again() {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "hints.h"
@@ -40,6 +41,8 @@ public:
   ckpt::Result<Batch> next(Loader& loader);
   // A page that could not be had.
   void put_back(std::uint32_t region, std::uint64_t page);
+  // Why next() has put pages back itself, since last asked: what says where they are is damaged.
+  std::optional<ckpt::Error> damage();
   // When nothing is left: those that were put back come once more. False: there are none.
   bool start_again();
 
@@ -50,7 +53,7 @@ private:
   };
   enum class Stage { working_set, changed, rest };
 
-  ckpt::Result<Batch> look_up(Loader& loader, std::uint32_t region, std::uint64_t first, std::uint64_t end) const;
+  ckpt::Result<Batch> look_up(Loader& loader, std::uint32_t region, std::uint64_t first, std::uint64_t end);
   ckpt::Result<Batch> near_fault(Loader& loader);
   ckpt::Result<Batch> from_list(Loader& loader);
   ckpt::Result<Batch> from_rest(Loader& loader);
@@ -72,6 +75,7 @@ private:
   Batch window_;  // looked up at once, given out in parts
   std::size_t window_at_ = 0;
   std::vector<PageId> put_back_;
+  std::optional<ckpt::Error> damage_;
 };
 
 }  // namespace agent

@@ -73,6 +73,7 @@ Prefetch::Went Prefetch::work() {
   for (;;) {
     if (pause_for_others() == Went::end) return Went::end;
     auto batch = plan_.next(loader);
+    if (auto damage = plan_.damage()) note_damage(*damage);
     if (!batch.ok()) {
       if (wait_for_store(batch.error()) == Went::end) return Went::end;
       continue;
@@ -110,13 +111,17 @@ Prefetch::Went Prefetch::wait_for_store(const ckpt::Error& error) {
 }
 
 Prefetch::Went Prefetch::damaged(const Batch& batch, std::size_t index, const ckpt::Error& error) {
-  // The store may have been repaired until it comes once more.
   if (error.code != Code::corrupt) return wait_for_store(error);
+  note_damage(error);
+  plan_.put_back(batch.region, batch.places.pages[index].page);
+  return Went::on;
+}
+
+// The store may have been repaired until what was put back comes once more.
+void Prefetch::note_damage(const ckpt::Error& error) {
   damaged_ = true;
   progress_.store_errors.fetch_add(1, std::memory_order_relaxed);
   progress_.set_obstacle(Obstacle::store, error.message());
-  plan_.put_back(batch.region, batch.places.pages[index].page);
-  return Went::on;
 }
 
 template <typename Attempt>

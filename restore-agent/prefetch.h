@@ -34,6 +34,7 @@ private:
   Went fetch_huge(Batch& batch);
   Went fill_zeroes(const Batch& batch);
   Went damaged(const Batch& batch, std::size_t index, const ckpt::Error& error);
+  void note_damage(const ckpt::Error& error);
   // Tries to fill until there is room for it.
   template <typename Attempt>
   Went fill(Attempt attempt);
