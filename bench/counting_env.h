@@ -4,12 +4,8 @@
 #pragma once
 
 #include <atomic>
-#include <memory>
-#include <string>
-#include <utility>
-#include <vector>
 
-#include "ckpt/env.h"
+#include "forwarding_env.h"
 
 namespace bench {
 
@@ -19,59 +15,46 @@ struct IoCounts {
   void reset() { writes = bytes_written = syncs = reads = bytes_read = opens = 0; }
 };
 
-class CountingFile : public ckpt::File {
+class CountingFile : public ForwardingFile {
 public:
-  CountingFile(std::unique_ptr<ckpt::File> below, IoCounts& counts) : below_(std::move(below)), counts_(counts) {}
+  CountingFile(std::unique_ptr<ckpt::File> below, IoCounts& counts)
+      : ForwardingFile(std::move(below)), counts_(counts) {}
 
   ckpt::Result<std::size_t> read_at(std::uint64_t offset, std::span<std::uint8_t> out) override {
     ++counts_.reads;
-    auto n = below_->read_at(offset, out);
+    auto n = ForwardingFile::read_at(offset, out);
     if (n.ok()) counts_.bytes_read += *n;
     return n;
   }
   ckpt::Status write_at(std::uint64_t offset, std::span<const std::uint8_t> data) override {
     ++counts_.writes;
     counts_.bytes_written += data.size();
-    return below_->write_at(offset, data);
+    return ForwardingFile::write_at(offset, data);
   }
   ckpt::Status sync() override {
     ++counts_.syncs;
-    return below_->sync();
+    return ForwardingFile::sync();
   }
-  ckpt::Status truncate(std::uint64_t size) override { return below_->truncate(size); }
-  ckpt::Result<std::uint64_t> size() override { return below_->size(); }
 
 private:
-  std::unique_ptr<ckpt::File> below_;
   IoCounts& counts_;
 };
 
-class CountingEnv : public ckpt::Env {
+class CountingEnv : public ForwardingEnv {
 public:
-  explicit CountingEnv(ckpt::Env& below) : below_(below) {}
+  using ForwardingEnv::ForwardingEnv;
 
   IoCounts counts;
 
   ckpt::Result<std::unique_ptr<ckpt::File>> open(const std::string& path, Mode mode) override {
     ++counts.opens;
-    CKPT_ASSIGN(auto file, below_.open(path, mode));
+    CKPT_ASSIGN(auto file, ForwardingEnv::open(path, mode));
     return std::unique_ptr<ckpt::File>(new CountingFile(std::move(file), counts));
   }
-  ckpt::Status rename(const std::string& from, const std::string& to) override { return below_.rename(from, to); }
-  ckpt::Status remove(const std::string& path) override { return below_.remove(path); }
-  ckpt::Status make_directory(const std::string& path) override { return below_.make_directory(path); }
   ckpt::Status sync_directory(const std::string& path) override {
     ++counts.syncs;
-    return below_.sync_directory(path);
+    return ForwardingEnv::sync_directory(path);
   }
-  ckpt::Result<std::vector<std::string>> list(const std::string& path) override { return below_.list(path); }
-  ckpt::Result<std::unique_ptr<ckpt::File>> lock(const std::string& path) override { return below_.lock(path); }
-  ckpt::Result<std::uint64_t> free_bytes(const std::string& path) override { return below_.free_bytes(path); }
-  std::uint64_t now_ns() override { return below_.now_ns(); }
-  ckpt::Status random(std::span<std::uint8_t> out) override { return below_.random(out); }
-
-private:
-  ckpt::Env& below_;
 };
 
 }  // namespace bench

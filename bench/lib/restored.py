@@ -25,13 +25,13 @@ def first_answer(guest, nonce, start, failed, limit_s=300):
     raise TimeoutError(f"no answer in {limit_s} s")
 
 
-def restore(machine, point, disks, wait, at_answer=lambda: None):
+def restore(machine, point, disks, wait, at_answer=lambda: None, options=()):
     """Seconds until `wait(guest, start, failed)` has had an answer; `at_answer` is called at that instant."""
     errors = []
 
     def command():
         try:
-            machine.site.restore(machine.guest, point, ["--disk-dir", disks])
+            machine.site.restore(machine.guest, point, ["--disk-dir", disks, *options])
         except Exception as error:  # pylint: disable=broad-except
             errors.append(error)
     start = time.monotonic()
