@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "priority.h"
@@ -27,6 +28,9 @@ constexpr auto host_wait = milliseconds(20);
 constexpr auto fault_look = std::chrono::microseconds(20);
 // Someone always waits somewhere on a busy machine; the rest must get on all the same.
 constexpr auto yield_limit = milliseconds(5);
+// So long nobody has waited for a page, and the CPU that is left to the machine may be used, too.
+constexpr auto calm_time = milliseconds(100);
+constexpr auto calm_look = milliseconds(5);
 
 }  // namespace
 
@@ -53,24 +57,39 @@ void Prefetch::run() {
 }
 
 Prefetch::Went Prefetch::work_together() {
-  auto one = [this] {
-    if (work() == Went::end) ended_ = true;
+  nothing_left_ = false;
+  auto one = [this](bool spare) {
+    if (work(spare) == Went::end) ended_ = true;
+    nothing_left_ = true;
   };
-  unsigned cpus = std::thread::hardware_concurrency();
-  // Behind a machine that runs one CPU is left to it.
-  if (progress_.mode() == Mode::aggressive && cpus > 1) --cpus;
-  std::vector<std::thread> others(std::clamp(cpus, 1u, threads_limit) - 1);
-  for (auto& other : others) other = std::thread(one);
-  one();
+  const unsigned cpus = std::max(std::thread::hardware_concurrency(), 1u);
+  std::vector<std::thread> others(std::min(cpus, threads_limit) - 1);
+  for (auto& other : others) other = std::thread(one, cpus <= threads_limit && &other == &others.back());
+  one(false);
   for (auto& other : others) other.join();
   return ended_ ? Went::end : Went::on;
 }
 
-Prefetch::Went Prefetch::work() {
+// One CPU is left to a machine that runs, as long as it waits for pages.
+Prefetch::Went Prefetch::stand_by(std::uint64_t& faults_seen) {
+  auto calm_at = steady_clock::now();
+  while (progress_.mode() == Mode::aggressive && !nothing_left_) {
+    const std::uint64_t faults = progress_.faults.load(std::memory_order_relaxed);
+    const auto now = steady_clock::now();
+    if (faults != std::exchange(faults_seen, faults)) calm_at = now + calm_time;
+    if (now >= calm_at) break;
+    if (!stop_.sleep(calm_look)) return Went::end;
+  }
+  return Went::on;
+}
+
+Prefetch::Went Prefetch::work(bool spare) {
   sharpen_sleeps_of_this_thread();
   // What is read once is not needed again.
   Loader loader(source_, 1);
+  std::uint64_t faults_seen = ~std::uint64_t{0};
   for (;;) {
+    if (spare && stand_by(faults_seen) == Went::end) return Went::end;
     if (pause_for_others() == Went::end) return Went::end;
     auto batch = plan_.next(loader);
     if (auto damage = plan_.damage()) note_damage(*damage);

@@ -29,7 +29,8 @@ private:
 
   // Until nothing is left.
   Went work_together();
-  Went work();
+  Went work(bool spare);
+  Went stand_by(std::uint64_t& faults_seen);
   Went fetch(Batch& batch, Loader& loader);
   Went fetch_huge(Batch& batch);
   Went fill_zeroes(const Batch& batch);
@@ -52,6 +53,7 @@ private:
   const int complete_event_;
   std::atomic<bool> ended_{false};
   std::atomic<bool> damaged_{false};
+  std::atomic<bool> nothing_left_{false};
   std::mutex pace_lock_;  // protects what follows
   std::chrono::steady_clock::time_point may_go_on_;
 };
