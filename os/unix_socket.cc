@@ -48,7 +48,7 @@ ckpt::Result<Fd> connect_unix(const std::string& path) { return connect_to(path,
 
 ckpt::Result<Fd> connect_unix_at_once(const std::string& path) { return connect_to(path, SOCK_NONBLOCK); }
 
-ckpt::Result<Fd> listen_unix(const std::string& path, Listener before) {
+ckpt::Result<Fd> listen_unix(const std::string& path, Listener before, std::optional<User> also) {
   CKPT_ASSIGN(auto address, address_of(path));
   struct stat existing;
   if (::lstat(path.c_str(), &existing) == 0) {
@@ -63,16 +63,19 @@ ckpt::Result<Fd> listen_unix(const std::string& path, Listener before) {
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
     return ckpt::system_error(errno, "bind " + path);
   // Nobody can connect before listen().
-  if (::chmod(path.c_str(), 0600) != 0 || ::listen(fd.get(), 64) != 0)
+  bool foreign = also && also->uid != 0 && also->uid != ::geteuid();
+  if (foreign && ::chown(path.c_str(), static_cast<uid_t>(-1), also->gid) != 0)
+    return ckpt::system_error(errno, "cannot let group " + std::to_string(also->gid) + " connect to " + path);
+  if (::chmod(path.c_str(), foreign ? 0660 : 0600) != 0 || ::listen(fd.get(), 64) != 0)
     return ckpt::system_error(errno, "listen at " + path);
   return fd;
 }
 
-ckpt::Result<Fd> accept_unix(const Fd& listener) {
+ckpt::Result<Fd> accept_unix(const Fd& listener, std::optional<User> also) {
   Fd fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!fd) return ckpt::Error{Code::unavailable, errno, "nobody connects"};
   CKPT_ASSIGN(ucred peer, peer_of(fd));
-  if (peer.uid != 0 && peer.uid != ::geteuid())
+  if (peer.uid != 0 && peer.uid != ::geteuid() && !(also && also->uid == peer.uid))
     return ckpt::make_error(Code::refused, "user " + std::to_string(peer.uid) + " may not connect: become root");
   return fd;
 }

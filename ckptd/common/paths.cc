@@ -19,14 +19,6 @@ using ckpt::make_error;
 
 namespace {
 
-std::string own_directory() {
-  char path[PATH_MAX];
-  ssize_t length = ::readlink("/proc/self/exe", path, sizeof(path));
-  if (length <= 0) return ".";
-  std::string text(path, static_cast<std::size_t>(length));
-  return text.substr(0, text.rfind('/'));
-}
-
 ckpt::Result<std::string> first_there(const char* variable, const std::vector<std::string>& candidates,
                                       const std::string& what) {
   if (const char* chosen = std::getenv(variable)) {
@@ -41,6 +33,14 @@ ckpt::Result<std::string> first_there(const char* variable, const std::vector<st
 
 }  // namespace
 
+std::string own_directory() {
+  char path[PATH_MAX];
+  ssize_t length = ::readlink("/proc/self/exe", path, sizeof(path));
+  if (length <= 0) return ".";
+  std::string text(path, static_cast<std::size_t>(length));
+  return text.substr(0, text.rfind('/'));
+}
+
 ckpt::Status make_directories(const std::string& path) {
   for (std::size_t at = 1; at != std::string::npos && at < path.size();) {
     at = path.find('/', at + 1);
@@ -51,6 +51,14 @@ ckpt::Status make_directories(const std::string& path) {
   struct stat status;
   if (::stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode))
     return make_error(Code::invalid, path + " is not a directory");
+  return {};
+}
+
+ckpt::Status make_libvirt_directory(const RunDir& run_dir) {
+  CKPT_TRY(make_directories(run_dir.libvirt()));
+  for (const auto& path : {run_dir.path, run_dir.libvirt()})
+    if (::chmod(path.c_str(), 0711) != 0)
+      return ckpt::system_error(errno, "cannot open " + path + " for libvirt's QEMUs");
   return {};
 }
 
@@ -83,6 +91,18 @@ ckpt::Result<std::string> find_nbdkit_plugin() {
 ckpt::Result<std::string> find_restore_probe() {
   return first_there("CKPT_RESTORE_PROBE", {own_directory() + "/restore-probe", CKPT_LIBEXECDIR "/restore-probe"},
                      "restore-probe");
+}
+
+ckpt::Result<std::string> find_libvirt_bridge() {
+  return first_there("CKPT_LIBVIRT_BRIDGE",
+                     {own_directory() + "/../libvirt-hooks/libvirt-bridge", CKPT_LIBEXECDIR "/libvirt-bridge"},
+                     "libvirt-bridge");
+}
+
+ckpt::Result<std::string> find_qemu_launcher() {
+  const std::string name = "/ckpt-qemu-system-x86_64";
+  return first_there("CKPT_QEMU_LAUNCHER", {own_directory() + name, CKPT_BINDIR + name},
+                     "the launcher ckpt-qemu-system-x86_64");
 }
 
 ckpt::Result<std::string> find_program(const std::string& name) {

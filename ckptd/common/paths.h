@@ -21,12 +21,20 @@ struct RunDir {
   std::string pid_file(const std::string& machine) const { return path + "/" + machine + ".pid"; }
   std::string restores() const { return path + "/restore"; }
   std::string restore(const std::string& machine) const { return restores() + "/" + machine; }
+  // libvirt's domains: what the hook has left of one, and where its QEMU connects.
+  std::string libvirt() const { return path + "/libvirt"; }
+  std::string libvirt_domain(const std::string& uuid) const { return libvirt() + "/" + uuid + ".json"; }
+  std::string libvirt_socket(const std::string& uuid) const { return libvirt() + "/" + uuid + ".sock"; }
   // What QEMU loads; a copy that may be large, in memory: gone as soon as it is loaded.
   std::string device_state(const std::string& machine) const { return restore(machine) + "/device-state"; }
 };
 
+// Where this program lies.
+std::string own_directory();
 // ok when the directory is there; made with mode 0700, its parents too, otherwise.
 ckpt::Status make_directories(const std::string& path);
+// RUN_DIR/libvirt, where QEMUs of other users find the sockets whose names they know, and nothing else.
+ckpt::Status make_libvirt_directory(const RunDir& run_dir);
 // Resolved; it must be there.
 ckpt::Result<std::string> absolute_path(const std::string& path);
 // From the root, without '.', '..' and doubled slashes, whether it is there or not.
@@ -37,6 +45,9 @@ std::string whole_path(const std::string& path);
 ckpt::Result<std::string> find_restore_agent();
 ckpt::Result<std::string> find_nbdkit_plugin();
 ckpt::Result<std::string> find_restore_probe();
+// CKPT_LIBVIRT_BRIDGE, CKPT_QEMU_LAUNCHER; the same way.
+ckpt::Result<std::string> find_libvirt_bridge();
+ckpt::Result<std::string> find_qemu_launcher();
 // PATH's, as an absolute path.
 ckpt::Result<std::string> find_program(const std::string& name);
 

@@ -11,6 +11,7 @@
 #include "common/qmp.h"
 #include "common/text.h"
 #include "ctl/commands.h"
+#include "ctl/domain.h"
 
 namespace ckptd {
 
@@ -122,6 +123,10 @@ ckpt::Status forget_machine(const Context& context, const std::string& machine) 
 ckpt::Status protect_machine(const Context& context, const std::string& machine, const PolicyOptions& options,
                              const std::string& qmp) {
   CKPT_ASSIGN(Json policy, policy_of(options));
+  if (qmp.empty()) {
+    CKPT_ASSIGN(auto domain, change_domain(context, "protect", machine, options));
+    if (domain) return say(context, *domain, domain_text(*domain, "protected"));
+  }
   // Whatever can go wrong before ckptd knows of the machine does so.
   std::optional<Qmp> connection;
   if (!qmp.empty()) {
@@ -140,6 +145,8 @@ ckpt::Status protect_machine(const Context& context, const std::string& machine,
 }
 
 ckpt::Status unprotect_machine(const Context& context, const std::string& machine) {
+  CKPT_ASSIGN(auto domain, change_domain(context, "unprotect", machine, {}));
+  if (domain) return say(context, *domain, domain_text(*domain, "no longer protected"));
   return say(context, context.request({{"verb", "unprotect"}, {"machine", machine}}),
              machine + " is no longer protected; its checkpoints stay");
 }

@@ -73,6 +73,8 @@ std::string overview_text(const Json& answer) {
   }
   const Json store = member_of(answer, "store");
   std::string text = format_table(rows) + reasons;
+  for (const Json& domain : array_of(answer, "unprotected"))
+    text += "domain " + text_of(domain, "name") + " runs UNPROTECTED: " + text_of(domain, "reason") + "\n";
   text += "store " + text_of(store, "path") + ": " + std::to_string(number_of(store, "checkpoints")) + " points, " +
           format_size(number_of(store, "stored_bytes")) + ", " + format_size(number_of(store, "free_bytes")) + " free" +
           (member_of(store, "damaged") == Json(true) ? ", DAMAGED: read-only" : "") + "\n";

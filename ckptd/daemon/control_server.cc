@@ -107,7 +107,7 @@ void ControlServer::serve(os::Fd fd) {
                        },
                        [&] { return channel.peer_closed() || daemon_.stopping(); },
                        process_id(os::peer_pid(channel.fd()))};
-    auto answer = Verbs(daemon_, supervisor_).handle(*request, reply);
+    auto answer = Verbs(daemon_, supervisor_, domains_).handle(*request, reply);
     Json json = answer.ok() ? *answer : error_answer(answer.error());
     if (answer.ok()) json["ok"] = true;
     if (!channel.write_line(dump(json)).ok()) return;

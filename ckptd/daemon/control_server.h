@@ -8,6 +8,7 @@
 
 #include "ckpt/result.h"
 #include "daemon/daemon.h"
+#include "daemon/libvirt_domains.h"
 #include "daemon/supervisor.h"
 #include "os/fd.h"
 
@@ -16,7 +17,8 @@ namespace ckptd {
 // Serves doc/control_protocol.md: one thread accepts, one more per connection.
 class ControlServer {
 public:
-  ControlServer(Daemon& daemon, Supervisor& supervisor) : daemon_(daemon), supervisor_(supervisor) {}
+  ControlServer(Daemon& daemon, Supervisor& supervisor, LibvirtDomains& domains)
+      : daemon_(daemon), supervisor_(supervisor), domains_(domains) {}
   ~ControlServer();
 
   ckpt::Status start();
@@ -29,6 +31,7 @@ private:
 
   Daemon& daemon_;
   Supervisor& supervisor_;
+  LibvirtDomains& domains_;
   os::Fd listener_;
   std::mutex mutex_;  // of what follows
   std::condition_variable left_;

@@ -35,8 +35,9 @@ ckpt::Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
   for (const auto& complaint : complaints) log_line("left alone: " + complaint);
   for (const auto& [name, record] : records) {
     daemon->records_[name] = record;
-    if (!record.is_protected) continue;
-    if (auto status = daemon->start_machine(name, record); !status.ok())
+    // Whether a domain runs is libvirt's to say.
+    if (!record.is_protected || !record.domain.empty()) continue;
+    if (auto status = daemon->start_machine(name, record, {daemon->run_dir().stream_socket(name), {}}); !status.ok())
       log_line(name + ": " + status.error().message());
   }
   return daemon;
@@ -45,7 +46,7 @@ ckpt::Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
 Daemon::Daemon(Options options)
     : options_(std::move(options)), stop_fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), files_(options_.store_path) {}
 
-ckpt::Status Daemon::start_machine(const std::string& name, const Record& record) {
+ckpt::Status Daemon::start_machine(const std::string& name, const Record& record, Machine::Door door) {
   Machine::Hooks hooks;
   hooks.store_full = [this] { request_room(); };
   hooks.store_failed = [this](const std::string& reason) {
@@ -53,8 +54,8 @@ ckpt::Status Daemon::start_machine(const std::string& name, const Record& record
   };
   hooks.damaged = [this, name] { start_anew(name); };
   hooks.copied_anew = [this, name](std::uint64_t order) { copied_anew(name, order); };
-  auto machine = std::make_shared<Machine>(*store_, options_.run_dir, name, record.config, record.policy,
-                                           options_.stall_limit_ms, std::move(hooks));
+  auto machine = std::make_shared<Machine>(*store_, options_.run_dir, name, std::move(door), record.config,
+                                           record.policy, options_.stall_limit_ms, std::move(hooks));
   if (record.start_anew) machine->start_anew();
   CKPT_TRY(machine->start());
   machines_[name] = std::move(machine);
@@ -89,6 +90,7 @@ ckpt::Result<Policy> Daemon::protect(const std::string& name, const Json& config
   auto known = records_.find(name);
   Record record = known == records_.end() ? Record{Json::object(), options_.policy, true} : known->second;
   record.is_protected = true;
+  record.domain.clear();
   if (config.is_object()) record.config = config;
   if (policy.is_object()) {
     CKPT_ASSIGN(record.policy, policy_from_json(policy, record.policy));
@@ -97,13 +99,51 @@ ckpt::Result<Policy> Daemon::protect(const std::string& name, const Json& config
   records_[name] = record;
   auto machine = machines_.find(name);
   if (machine == machines_.end()) {
-    CKPT_TRY(start_machine(name, record));
+    CKPT_TRY(start_machine(name, record, {options_.run_dir.stream_socket(name), {}}));
     log_line(name + ": protected, waiting at " + options_.run_dir.stream_socket(name));
   } else {
     machine->second->set_config(record.config);
     machine->second->set_policy(record.policy);
   }
   return record.policy;
+}
+
+ckpt::Status Daemon::protect_domain(const LibvirtDomain& domain) {
+  const std::string& name = domain.machine;
+  std::lock_guard lock(mutex_);
+  if (stop_) return make_error(Code::unavailable, "ckptd is stopping");
+  auto known = records_.find(name);
+  auto machine = machines_.find(name);
+  if (machine != machines_.end() && known->second.domain != domain.uuid)
+    return make_error(Code::busy, "another machine named '" + name + "' is protected: 'ckptctl unprotect " + name +
+                                      "' if it is not needed, or give this one a name of its own with machine='NAME'");
+  Record record = known == records_.end() ? Record{} : known->second;
+  record.config = config_of(domain);
+  record.is_protected = true;
+  record.domain = domain.uuid;
+  CKPT_ASSIGN(record.policy, policy_from_json(domain.policy, options_.policy));
+  CKPT_TRY(files_.save(name, record));
+  records_[name] = record;
+  if (machine == machines_.end()) {
+    CKPT_TRY(start_machine(name, record, {options_.run_dir.libvirt_socket(domain.uuid), domain.user}));
+    log_line(name + ": libvirt's domain '" + domain.name + "' runs and is protected");
+  } else {
+    machine->second->set_config(record.config);
+    machine->second->set_policy(record.policy);
+    log_line(name + ": libvirt's domain '" + domain.name + "' has changed: every " +
+             format_duration_ms(record.policy.interval_ms) + ", " + format_retention(record.policy));
+  }
+  return {};
+}
+
+void Daemon::end_domain(const std::string& name) {
+  std::shared_ptr<Machine> machine;
+  {
+    std::lock_guard lock(mutex_);
+    machine = take_machine(name);
+  }
+  if (machine) machine->stop();
+  log_line(name + ": its domain has ended, or is no longer to be protected; its checkpoints stay");
 }
 
 ckpt::Status Daemon::unprotect(const std::string& name) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ckpt/store.h"
+#include "common/libvirt_domain.h"
 #include "daemon/machine.h"
 #include "daemon/records.h"
 
@@ -25,6 +26,7 @@ public:
     RunDir run_dir;
     Policy policy;                         // of machines that bring none
     std::int64_t stall_limit_ms = 30'000;  // of clients, inside a message or a line
+    std::string libvirt_uri;               // whose domains are followed while they run; empty: nobody's
   };
 
   static ckpt::Result<std::unique_ptr<Daemon>> open(Options options);
@@ -50,6 +52,10 @@ public:
   // What the machine's next checkpoints would build upon is damaged: see Machine::start_anew(). Holds, whatever ends,
   // for a machine that is not protected too. False: nobody knows it.
   bool start_anew(const std::string& name);
+  // A libvirt domain runs: it is the machine that it names, with the policy that it says, until end_domain(). Errors:
+  // busy when another machine has the name.
+  ckpt::Status protect_domain(const LibvirtDomain& domain);
+  void end_domain(const std::string& name);
 
   // Kept ones of a machine, oldest first; none of one that has none yet. not_found: nobody knows the machine.
   ckpt::Result<std::vector<ckpt::CheckpointInfo>> checkpoints(const std::string& machine) const;
@@ -72,7 +78,7 @@ public:
 
 private:
   explicit Daemon(Options options);
-  ckpt::Status start_machine(const std::string& name, const Record& record);
+  ckpt::Status start_machine(const std::string& name, const Record& record, Machine::Door door);
   std::shared_ptr<Machine> take_machine(const std::string& name);  // mutex_ is held
   void copied_anew(const std::string& name, std::uint64_t order);
 

@@ -34,12 +34,12 @@ bool zero(const std::array<std::uint8_t, 16>& bytes) {
 
 }  // namespace
 
-Machine::Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Json config, Policy policy,
+Machine::Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Door door, Json config, Policy policy,
                  std::int64_t stall_limit_ms, Hooks hooks)
     : store_(store),
       run_dir_(run_dir),
       name_(std::move(name)),
-      socket_path_(run_dir.stream_socket(name_)),
+      door_(std::move(door)),
       stall_limit_ms_(stall_limit_ms),
       hooks_(std::move(hooks)),
       config_(std::move(config)),
@@ -51,11 +51,11 @@ void Machine::stop() {
   if (stopping_.exchange(true)) return;
   wake();
   if (thread_.joinable()) thread_.join();
-  if (listener_) ::unlink(socket_path_.c_str());
+  if (listener_) ::unlink(door_.path.c_str());
 }
 
 ckpt::Status Machine::start() {
-  CKPT_ASSIGN(listener_, os::listen_unix(socket_path_));
+  CKPT_ASSIGN(listener_, os::listen_unix(door_.path, os::Listener::keeps, door_.user));
   wake_ = os::Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_) return ckpt::system_error(errno, "eventfd");
   damaged_ = store_.stats().damaged;
@@ -117,7 +117,7 @@ int Machine::wait_ms() const {
 }
 
 void Machine::accept_one() {
-  auto fd = os::accept_unix(listener_);
+  auto fd = os::accept_unix(listener_, door_.user);
   if (!fd.ok()) return;
   auto& connection = connections_.emplace_back();
   connection.fd = fd.take();

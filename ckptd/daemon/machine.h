@@ -22,6 +22,7 @@
 #include "common/policy.h"
 #include "daemon/figures.h"
 #include "os/fd.h"
+#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -45,8 +46,14 @@ public:
     std::function<void(std::uint64_t order)> copied_anew;
   };
 
+  // Where its QEMU connects; also as another user.
+  struct Door {
+    std::string path;
+    std::optional<os::User> user;
+  };
+
   // `stall_limit_ms`: a client may stop so long inside a message, and needs no longer for its HELLO.
-  Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Json config, Policy policy,
+  Machine(ckpt::Store& store, const RunDir& run_dir, std::string name, Door door, Json config, Policy policy,
           std::int64_t stall_limit_ms, Hooks hooks);
   ~Machine();
   Machine(const Machine&) = delete;
@@ -112,7 +119,7 @@ private:
   ckpt::Store& store_;
   const RunDir run_dir_;
   const std::string name_;
-  const std::string socket_path_;
+  const Door door_;
   const std::int64_t stall_limit_ms_;
   const Hooks hooks_;
 

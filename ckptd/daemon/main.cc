@@ -16,6 +16,8 @@
 #include "daemon/control_server.h"
 #include "daemon/daemon.h"
 #include "daemon/housekeeper.h"
+#include "daemon/libvirt_bridge.h"
+#include "daemon/libvirt_domains.h"
 #include "daemon/log.h"
 #include "daemon/supervisor.h"
 
@@ -68,7 +70,9 @@ ckpt::Result<bool> serve(Daemon::Options options) {
     // Each looks for the daemon's stop by itself and is joined here.
     Supervisor supervisor(*daemon);
     Housekeeper housekeeper(*daemon);
-    ControlServer server(*daemon, supervisor);
+    LibvirtDomains domains(*daemon);
+    LibvirtBridge bridge(*daemon);
+    ControlServer server(*daemon, supervisor, domains);
     auto started = server.start();
     if (!started.ok()) {
       daemon->request_stop(false, started.error().message());
@@ -135,6 +139,8 @@ int run(int argc, char** argv) {
   app.add_option("--stall-limit", stall_limit, "How long a client may stop inside a message")
       ->type_name("TIME")
       ->capture_default_str();
+  app.add_option("--libvirt", options.libvirt_uri, "Follow the domains of this libvirt while they run")
+      ->type_name("URI");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

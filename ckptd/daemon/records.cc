@@ -25,6 +25,7 @@ ckpt::Result<Record> read_record(const std::string& path) {
   CKPT_ASSIGN(record.policy, policy_from_json(json.value("policy", Json::object()), Policy{}));
   record.is_protected = json.value("protected", Json(true)) == Json(true);
   record.start_anew = json.value("start_anew", Json(false)) == Json(true);
+  record.domain = text_of(json, "domain");
   return record;
 }
 
@@ -55,7 +56,8 @@ ckpt::Status Records::save(const std::string& machine, const Record& record) con
                           {"config", record.config},
                           {"policy", policy_to_json(record.policy)},
                           {"protected", record.is_protected},
-                          {"start_anew", record.start_anew}},
+                          {"start_anew", record.start_anew},
+                          {"domain", record.domain}},
                          os::Durable::yes);
 }
 

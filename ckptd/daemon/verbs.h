@@ -5,6 +5,7 @@
 
 #include "common/json.h"
 #include "daemon/daemon.h"
+#include "daemon/libvirt_domains.h"
 #include "daemon/supervisor.h"
 
 namespace ckptd {
@@ -18,7 +19,8 @@ public:
     ProcessId peer;  // who asks
   };
 
-  Verbs(Daemon& daemon, Supervisor& supervisor) : daemon_(daemon), supervisor_(supervisor) {}
+  Verbs(Daemon& daemon, Supervisor& supervisor, LibvirtDomains& domains)
+      : daemon_(daemon), supervisor_(supervisor), domains_(domains) {}
 
   ckpt::Result<Json> handle(const Json& request, const Reply& reply);
 
@@ -63,6 +65,7 @@ private:
 
   Daemon& daemon_;
   Supervisor& supervisor_;
+  LibvirtDomains& domains_;
 };
 
 Json checkpoint_json(const ckpt::CheckpointInfo& info);

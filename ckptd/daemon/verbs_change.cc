@@ -116,6 +116,7 @@ ckpt::Result<Json> Verbs::forget(const Json& request, const Reply&) {
 
 ckpt::Result<Json> Verbs::protect(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_TRY(domains_.check_none_runs_as(machine));
   Json config = object_or_null(request, "config");
   // A new command line is a new QEMU: it must not meet a running one.
   if (config.is_object()) CKPT_TRY(daemon_.check_not_running(machine));
@@ -129,12 +130,14 @@ ckpt::Result<Json> Verbs::protect(const Json& request, const Reply&) {
 
 ckpt::Result<Json> Verbs::unprotect(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_TRY(domains_.check_none_runs_as(machine));
   CKPT_TRY(daemon_.unprotect(machine));
   return Json(Json::object());
 }
 
 ckpt::Result<Json> Verbs::set(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_TRY(domains_.check_none_runs_as(machine));
   CKPT_ASSIGN(Policy policy, daemon_.set_policy(machine, object_or_null(request, "policy")));
   return Json{{"policy", policy_to_json(policy)}};
 }

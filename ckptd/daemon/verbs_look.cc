@@ -80,6 +80,13 @@ Json epoch_json(const ckpt::EpochFigures& epoch) {
           {"disk_bytes", epoch.disk_bytes}};
 }
 
+// What the machine itself cannot know of its domain.
+void explain(MachineStatus& status, const Record& record) {
+  if (record.domain.empty() || !status.reason.empty()) return;
+  if (status.state == "off") status.reason = "libvirt does not run its domain, or not as a protected one";
+  if (status.state == "waiting") status.reason = "its domain runs and its QEMU does not connect: see the domain's log";
+}
+
 }  // namespace
 
 Json checkpoint_json(const ckpt::CheckpointInfo& info) {
@@ -97,13 +104,12 @@ Json checkpoint_json(const ckpt::CheckpointInfo& info) {
 Json Verbs::machine_json(const std::string& name) {
   MachineStatus status;
   auto machine = daemon_.machine(name);
-  if (machine)
-    status = machine->status();
-  else
-    status.state = "not protected";
+  if (machine) status = machine->status();
   auto records = daemon_.records();
-  auto record = records.find(name);
-  Policy policy = record == records.end() ? Policy{} : record->second.policy;
+  auto known = records.find(name);
+  const Record record = known == records.end() ? Record{{}, {}, false} : known->second;
+  if (!machine) status.state = record.is_protected && !record.domain.empty() ? "off" : "not protected";
+  explain(status, record);
   std::uint64_t kept = 0;
   for (const auto& info : daemon_.store().machines())
     if (info.name == name) kept = info.checkpoint_count;
@@ -119,7 +125,8 @@ Json Verbs::machine_json(const std::string& name) {
           {"state", status.state},
           {"reason", status.reason},
           {"connected", status.connected},
-          {"interval_ms", policy.interval_ms},
+          {"domain", record.domain.empty() ? Json() : Json(record.domain)},
+          {"interval_ms", record.policy.interval_ms},
           {"effective_interval_ms", status.figures.effective_interval_ms()},
           {"epoch", last.number},
           {"newest_wall_clock_ns", newest_ns},
@@ -136,7 +143,7 @@ Json Verbs::machine_json(const std::string& name) {
           {"qemu_version", status.qemu_version},
           {"machine_type", status.machine_type},
           {"base", status.base},
-          {"retention", format_retention(policy)}};
+          {"retention", format_retention(record.policy)}};
 }
 
 Json Verbs::store_json() {
@@ -159,6 +166,7 @@ ckpt::Result<Json> Verbs::overview(const std::string& machine) {
   return Json{{"store", store_json()},
               {"machines", machines},
               {"restores", supervisor_.list(machine)},
+              {"unprotected", domains_.unprotected()},
               {"now_ns", wall_clock_ns()}};
 }
 
@@ -167,7 +175,8 @@ ckpt::Result<Json> Verbs::hello(const Json&, const Reply&) {
               {"program", "ckptd " CKPT_VERSION},
               {"pid", ::getpid()},
               {"store", daemon_.options().store_path},
-              {"run_dir", daemon_.run_dir().path}};
+              {"run_dir", daemon_.run_dir().path},
+              {"libvirt", daemon_.options().libvirt_uri}};
 }
 
 ckpt::Result<Json> Verbs::status(const Json& request, const Reply&) {

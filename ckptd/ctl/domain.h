@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Machines that are domains of the libvirt that ckptd follows: how they are protected is in their XML.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "ctl/commands.h"
+
+namespace ckptd {
+
+// `verb` is protect or unprotect. Nothing: ckptd follows no libvirt, or that has no domain of this name.
+ckpt::Result<std::optional<Json>> change_domain(const Context& context, const std::string& verb,
+                                                const std::string& name, const PolicyOptions& options);
+// What has become of it, for people.
+std::string domain_text(const Json& answer, const std::string& now);
+
+}  // namespace ckptd
