@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// libvirt-bridge: what ckptd and ckptctl have to ask of libvirt, in a process that may wait for it.
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "change.h"
+#include "follow.h"
+
+namespace libvirt_hooks {
+namespace {
+
+// One answer, on one line: ckptctl reads it as one of ckptd's.
+int answer(ckpt::Result<ckptd::Json> done) {
+  ckptd::Json json = done.ok() ? done.take() : ckptd::error_answer(done.error());
+  if (done.ok()) json["ok"] = true;
+  std::cout << ckptd::dump(json) << std::endl;
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Stands between libvirt and ckpt; started by ckptd and ckptctl.", "libvirt-bridge");
+  app.set_version_flag("--version", std::string("libvirt-bridge " CKPT_VERSION));
+  std::string uri;
+  ckptd::RunDir run_dir;
+  int parent = 0;
+  Wish wish;
+  app.add_option("--connect", uri, "libvirt's URI")->type_name("URI")->required();
+  app.add_option("--run-dir", run_dir.path, "ckptd's --run-dir")->type_name("DIR")->capture_default_str();
+  app.require_subcommand(1);
+  app.fallthrough();
+  auto* follow = app.add_subcommand("follow", "Keep RUN_DIR/libvirt what libvirt says, until process PID ends");
+  follow->add_option("PID", parent, "ckptd")->required();
+  auto* protect = app.add_subcommand("protect", "Put the protection element into a domain");
+  protect->add_option("DOMAIN", wish.domain, "Name or UUID")->required();
+  protect->add_option("--interval", wish.interval, "Time between checkpoints")->type_name("TIME");
+  protect->add_option("--retention", wish.retention, "What is kept")->type_name("RULES");
+  auto* unprotect = app.add_subcommand("unprotect", "Take it out");
+  unprotect->add_option("DOMAIN", wish.domain, "Name or UUID")->required();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ckpt::Code::invalid);
+  }
+  ::signal(SIGPIPE, SIG_IGN);
+  if (*protect) return answer(protect_domain(uri, run_dir, wish));
+  if (*unprotect) return answer(unprotect_domain(uri, run_dir, wish.domain));
+  follow_domains(uri, run_dir, parent);
+  return 0;
+}
+
+}  // namespace
+}  // namespace libvirt_hooks
+
+int main(int argc, char** argv) { return libvirt_hooks::run(argc, argv); }

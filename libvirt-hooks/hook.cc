@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// libvirt's hook, hooks/qemu.d/ckpt: NAME OPERATION SUBOPERATION EXTRA, the domain's XML on stdin (doc/libvirt.md). It
+// asks nobody. libvirt waits for it, and takes a failure for the end of the domain: so the work is done by a child with
+// limits, and what happens to that is no failure.
+#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <string_view>
+
+#include "common/clock.h"
+#include "domain_files.h"
+#include "domain_xml.h"
+
+namespace libvirt_hooks {
+namespace {
+
+constexpr std::int64_t time_limit_ms = 5'000;
+constexpr rlim_t memory_limit_bytes = 512 << 20;
+// The child's word for "must not start"; no crash or sanitizer ends with it.
+constexpr int refusal = 64;
+
+enum class Task { none, check, announce, refresh, drop };
+
+Task task_of(std::string_view operation) {
+  if (operation == "prepare") return Task::check;
+  // The first time that the XML names QEMU's user, and the last at which the domain may be refused.
+  if (operation == "start") return Task::announce;
+  if (operation == "reconnect") return Task::refresh;
+  if (operation == "stopped" || operation == "release") return Task::drop;
+  return Task::none;
+}
+
+// Where a failure keeps a domain from starting, and ends none that runs.
+bool may_refuse(Task task) { return task == Task::check || task == Task::announce; }
+
+ckpt::Result<std::string> read_input() {
+  std::string text(ckptd::domain_xml_limit_bytes + 1, '\0');
+  std::size_t done = 0;
+  while (done < text.size()) {
+    ssize_t n = ::read(0, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ckpt::system_error(errno, "the domain's XML");
+    if (n == 0) break;
+    done += static_cast<std::size_t>(n);
+  }
+  text.resize(done);
+  return text;
+}
+
+int complain(const std::string& name, bool refused, const std::string& why) {
+  std::cerr << "ckpt: domain '" << name << "' " << (refused ? "must not start (required='yes')" : "is NOT protected")
+            << ": " << why << std::endl;
+  return refused ? refusal : 0;
+}
+
+int work(Task task, const std::string& name) {
+  const ckptd::RunDir run_dir;
+  auto xml = read_input();
+  auto domain = xml.ok() ? parse_domain_xml(*xml) : ckpt::Result<DomainXml>(xml.error());
+  if (task == Task::drop) {
+    if (domain.ok()) drop_domain(run_dir, domain->uuid);
+    return 0;
+  }
+  // What is not even a domain's XML requires nothing.
+  if (!domain.ok()) return complain(name, false, domain.error().message());
+  ckpt::Status written;
+  if (task != Task::check) written = put_domain(run_dir, *domain);
+  if (!domain->protection) return 0;
+  const ckptd::LibvirtDomain& protection = *domain->protection;
+  if (protection.error.empty() && written.ok()) return 0;
+  return complain(name, protection.required && may_refuse(task),
+                  protection.error.empty() ? written.error().message() : protection.error);
+}
+
+// True when the child has refused by itself, in time.
+bool refuses(pid_t child) {
+  sigset_t ends;
+  ::sigemptyset(&ends);
+  ::sigaddset(&ends, SIGCHLD);
+  int status = 0;
+  for (std::int64_t until_ms = ckptd::monotonic_ms() + time_limit_ms;;) {
+    pid_t ended = ::waitpid(child, &status, WNOHANG);
+    if (ended == child || (ended < 0 && errno != EINTR)) break;
+    std::int64_t left_ms = until_ms - ckptd::monotonic_ms();
+    if (left_ms <= 0) {
+      std::cerr << "ckpt: not done after " << time_limit_ms / 1000 << " s: the domain goes on as it is" << std::endl;
+      ::kill(child, SIGKILL);
+      ::waitpid(child, &status, 0);
+      return false;
+    }
+    timespec wait{left_ms / 1000, left_ms % 1000 * 1'000'000};
+    ::sigtimedwait(&ends, nullptr, &wait);
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == refusal;
+}
+
+int run(Task task, const std::string& name) {
+  ::umask(0077);
+  sigset_t ends;
+  ::sigemptyset(&ends);
+  ::sigaddset(&ends, SIGCHLD);
+  ::signal(SIGCHLD, SIG_DFL);
+  ::sigprocmask(SIG_BLOCK, &ends, nullptr);
+  pid_t child = ::fork();
+  if (child < 0) return 0;
+  if (child == 0) {
+    rlimit memory{memory_limit_bytes, memory_limit_bytes}, core{0, 0};
+    ::setrlimit(RLIMIT_AS, &memory);
+    ::setrlimit(RLIMIT_CORE, &core);
+    std::_Exit(work(task, name));
+  }
+  return refuses(child) && may_refuse(task) ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace libvirt_hooks
+
+int main(int argc, char** argv) {
+  auto task = argc > 2 ? libvirt_hooks::task_of(argv[2]) : libvirt_hooks::Task::none;
+  return task == libvirt_hooks::Task::none ? 0 : libvirt_hooks::run(task, argv[1]);
+}

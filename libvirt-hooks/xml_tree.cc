@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "xml_tree.h"
+
+#include <libxml/parser.h>
+
+#include "common/libvirt_domain.h"
+
+namespace libvirt_hooks {
+
+using ckpt::Code;
+using ckpt::make_error;
+
+namespace {
+
+struct FreeParser {
+  void operator()(xmlParserCtxt* parser) const { xmlFreeParserCtxt(parser); }
+};
+
+std::string owned(xmlChar* text) {
+  std::string copy(view(text));
+  xmlFree(text);
+  return copy;
+}
+
+}  // namespace
+
+ckpt::Result<Document> read_document(std::string_view xml) {
+  if (xml.size() > ckptd::domain_xml_limit_bytes) return make_error(Code::limit, "domain XML of more than 256 KiB");
+  std::unique_ptr<xmlParserCtxt, FreeParser> parser(xmlNewParserCtxt());
+  if (!parser) return make_error(Code::limit, "no memory for the XML parser");
+  // Neither network nor other files; entities stay what they are called, and depth is bounded, as no option allows
+  // more.
+  Document document(xmlCtxtReadMemory(parser.get(), xml.data(), static_cast<int>(xml.size()), "domain.xml", "UTF-8",
+                                      XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING));
+  if (!document) {
+    const auto* error = xmlCtxtGetLastError(parser.get());
+    std::string why = error && error->message ? error->message : "not well-formed";
+    return make_error(Code::invalid, "XML: " + why.substr(0, why.find('\n')));
+  }
+  if (document->intSubset || document->extSubset)
+    return make_error(Code::invalid, "XML with a document type: libvirt writes none");
+  return document;
+}
+
+std::string document_text(xmlDoc* document) {
+  xmlChar* text = nullptr;
+  int size = 0;
+  xmlDocDumpMemory(document, &text, &size);
+  return owned(text);
+}
+
+std::string_view namespace_of(const xmlNode* node) { return node->ns ? view(node->ns->href) : ""; }
+
+xmlNode* child(const xmlNode* parent, std::string_view name) {
+  for (xmlNode* node = parent ? parent->children : nullptr; node; node = node->next)
+    if (is_element(node) && !node->ns && view(node->name) == name) return node;
+  return nullptr;
+}
+
+std::string text_of(const xmlNode* node) { return node ? owned(xmlNodeGetContent(node)) : ""; }
+
+std::string attribute(const xmlNode* node, const char* name) { return owned(xmlGetNoNsProp(node, xml_string(name))); }
+
+}  // namespace libvirt_hooks

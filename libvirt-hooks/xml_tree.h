@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// libxml2's trees, read within limits.
+#pragma once
+
+#include <libxml/tree.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "ckpt/result.h"
+
+namespace libvirt_hooks {
+
+struct FreeDocument {
+  void operator()(xmlDoc* document) const { xmlFreeDoc(document); }
+};
+using Document = std::unique_ptr<xmlDoc, FreeDocument>;
+
+// Errors: invalid (not well-formed UTF-8, or with a document type), limit (more than a domain may have).
+ckpt::Result<Document> read_document(std::string_view xml);
+std::string document_text(xmlDoc* document);
+
+inline std::string_view view(const xmlChar* text) { return text ? reinterpret_cast<const char*>(text) : ""; }
+inline const xmlChar* xml_string(const char* text) { return reinterpret_cast<const xmlChar*>(text); }
+inline bool is_element(const xmlNode* node) { return node->type == XML_ELEMENT_NODE; }
+std::string_view namespace_of(const xmlNode* node);            // empty: none, as libvirt's own elements
+xmlNode* child(const xmlNode* parent, std::string_view name);  // the first of libvirt's own; null: none, or no parent
+std::string text_of(const xmlNode* node);                      // empty for null
+std::string attribute(const xmlNode* node, const char* name);
+
+}  // namespace libvirt_hooks

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Whatever libvirt gives as a domain's XML, or lies in RUN_DIR/libvirt, it is refused or understood; what is understood
+// can be written and read again.
+#include <cstdio>
+#include <cstdlib>
+
+#include "common/libvirt_domain.h"
+#include "libvirt-hooks/domain_xml.cc"
+#include "libvirt-hooks/xml_tree.cc"
+
+namespace {
+
+void require(bool condition) {
+  if (!condition) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  std::string_view text(reinterpret_cast<const char*>(data), size);
+  if (auto json = ckptd::parse_object(text); json.ok())
+    if (auto domain = ckptd::libvirt_domain_from_json(*json); domain.ok()) require(ckptd::is_uuid(domain->uuid));
+  auto parsed = libvirt_hooks::parse_domain_xml(text);
+  if (!parsed.ok()) return 0;
+  require(ckptd::is_uuid(parsed->uuid) && !parsed->name.empty());
+  if (!parsed->protection) return 0;
+  auto written = ckptd::parse_object(ckptd::dump(to_json(*parsed->protection)));
+  require(written.ok());
+  auto again = ckptd::libvirt_domain_from_json(*written);
+  require(again.ok() && again->machine == parsed->protection->machine && again->policy == parsed->protection->policy);
+  return 0;
+}
