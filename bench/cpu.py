@@ -32,7 +32,7 @@ def run(bench):
 def at_amount(bench, machine):
     taken = {name: [] for name in ("ckptd", "QEMU, vCPUs", "QEMU, other threads", "together")}
     carried = []
-    for _ in bench.rounds(3, 1):
+    for _ in bench.rounds(2, 1):
         machine.protect(True)
         time.sleep(1)
         mebibytes, with_it = window(bench, machine)

@@ -2,7 +2,7 @@
 """Size of the store.
 
 Measured: bytes that a store's files take, for the first point of a machine and for the one-second points after it, memory, disk and
-device state: a Debian guest of 512 MiB that its clients keep busy (Redis, PostgreSQL, nginx). 15 points, not an hour's 3,600: what the peers
+device state: a Debian guest of 512 MiB that its clients keep busy (Redis, PostgreSQL, nginx). 10 points, not an hour's 3,600: what the peers
 need for one bounds it. With --quick the small guest, under its own load.
 Floor: what changed from point to point, compressed by zstd -1 alone (bench/points.cc): a page that was rewritten with what it held counts as
 none. Second floor: all that the epochs carried, such pages too, taken to compress as well as those that changed.
@@ -19,7 +19,7 @@ from clients import PostgresClient, RedisClient, WebClient
 from frame import Target
 from protected import Protected
 
-POINTS, QUICK = 15, 1
+POINTS, QUICK = 10, 1
 FIELDS = ("pages", "zero", "disk", "known", "new", "zstd")
 
 

@@ -149,7 +149,7 @@ class Bench:
 
 def names():
     """Every measurement, in the order that the report has."""
-    order = ["pause", "write_stall", "fault_in", "prefetch", "working_set", "ingest", "store_size", "store_scale", "interval", "slowdown", "cpu", "ttr", "service_level"]
+    order = ["pause", "write_stall", "fault_in", "prefetch", "working_set", "ingest", "store_size", "store_scale", "interval", "slowdown", "cpu", "ttr", "service_level", "tasks"]
     found = [name[:-3] for name in os.listdir(BENCH) if name.endswith(".py")]
     return sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
 

@@ -5,6 +5,8 @@ import socket
 import threading
 import time
 
+from ckpt_site import wait_until
+
 
 def who_it_is(nonce):
     """To wait until the machine says who it is: one that has booted anew could not."""
@@ -56,3 +58,10 @@ def agent_status(site):
     except (OSError, ValueError):
         with open(path, encoding="utf-8") as file:
             return json.load(file)
+
+def lose(machine):
+    """Its host dies, and so does what restored it."""
+    machine.guest.kill()
+    wait_until(lambda: not machine.site.machine("vm")["connected"], 30, "vm to be lost")
+    if machine.site.ctl("restores")["restores"]:
+        wait_until(lambda: machine.site.restore_of("vm")["phase"] == "ended", 60, "the restore to end")

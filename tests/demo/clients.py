@@ -97,9 +97,9 @@ class PostgresClient(Client):
         super().__init__("postgres", pause_s=0.1)
         self.port, self.made = port, False
 
-    def query(self, sql):
+    def query(self, sql, timeout_s=15):
         return subprocess.check_output(["psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-qtAc", sql], text=True,
-                                       stderr=subprocess.DEVNULL, timeout=15, env=dict(os.environ, PGCONNECT_TIMEOUT="3"))
+                                       stderr=subprocess.DEVNULL, timeout=timeout_s, env=dict(os.environ, PGCONNECT_TIMEOUT="3"))
 
     def step(self, number):
         if not self.made:
