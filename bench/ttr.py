@@ -4,16 +4,19 @@
 Measured: from starting `ckptctl restore` to the first answer over the network that a booted-anew machine could not give (the
 nonce that lives in RAM only), for machines of 1, 4 and 8 GiB, half of it in use, lost by SIGKILL.
 Floor: starting the same QEMU until its monitor answers.
-Peer: the same machine saved by QEMU's own migration to a file and started with -incoming file: (what libvirt's restore does).
+Peer: the same machine saved by QEMU's own migration to a file and started with -incoming file: (what libvirt's restore does). At 4 GiB `virsh save` and
+`virsh restore` of a stock libvirtd as well, the same guest and load, to its answer over a serial port.
 Target: at most 1/10 of the peer at 4 GiB; at most 1.2 × from 1 to 8 GiB; at most 0.5 s.
 """
 import subprocess
 import time
 
 import stats
+import stock_libvirt
 from ckpt_site import wait_until
 from frame import Target
 from guest import Qmp
+from libvirt_site import why_no_libvirt
 from protected import Protected
 from restored import restore, who_it_is
 
@@ -33,7 +36,18 @@ def run(bench):
         smallest = smallest or ours
         if size == SIZES_MIB[-1] and not bench.quick:
             bench.row("8 GiB; floor: ours at 1 GiB", "s", ours, floor=smallest, target=Target(at_most=1.2, of="floor"))
+        if size == (SIZES_MIB[0] if bench.quick else 4096):
+            beside_libvirt(bench, size, ours)
     bench.plot("Time to the first useful answer", "GiB", "s, median", lines)
+
+
+def beside_libvirt(bench, size, ours):
+    lacks = why_no_libvirt()
+    if lacks:
+        bench.note(f"Stock libvirt: not measured here, it needs {lacks}.")
+        return
+    peer = stock_libvirt.restores(size, size // 2, len(ours))
+    bench.row(f"{size // 1024} GiB; peer: virsh restore", "s", ours, peer=peer, target=Target(at_most=0.1, of="peer") if size == 4096 else None)
 
 
 def measure(bench, size):

@@ -47,23 +47,26 @@ exec /usr/sbin/libvirtd -f /etc/libvirt/libvirtd.conf -p /run/libvirtd.pid
 """
 
 
-def needs_libvirt():
-    """Skips the test where libvirtd cannot run."""
-    def skip(why):
-        print("needs " + why)
-        sys.exit(77)
-
+def why_no_libvirt():
+    """What libvirtd lacks here; empty: it can run."""
     if os.geteuid() != 0:
-        skip("root, for libvirtd")
+        return "root, for libvirtd"
     for program in ("libvirtd", "virsh", "unshare"):
         if not shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
-            skip(program)
+            return program
     missing = [path for path in MOUNTS.values() if not os.path.isdir(path)]
     if missing:
-        skip("libvirt's directories: " + ", ".join(missing))
+        return "libvirt's directories: " + ", ".join(missing)
     probe = subprocess.run(["unshare", "--mount", "--uts", "mount", "--bind", "/mnt", "/run"], capture_output=True, text=True, check=False)
-    if probe.returncode != 0:
-        skip("the right to mount: " + probe.stderr.strip())
+    return "the right to mount: " + probe.stderr.strip() if probe.returncode != 0 else ""
+
+
+def needs_libvirt():
+    """Skips the test where libvirtd cannot run."""
+    lacks = why_no_libvirt()
+    if lacks:
+        print("needs " + lacks)
+        sys.exit(77)
 
 
 class VirshError(Exception):
