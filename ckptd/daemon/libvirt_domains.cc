@@ -143,14 +143,12 @@ Json LibvirtDomains::unprotected() const {
   return all;
 }
 
-ckpt::Status LibvirtDomains::check_none_runs_as(const std::string& machine) const {
+ckpt::Status LibvirtDomains::check_none_runs_as(const std::string& machine, const std::string& cure) const {
   std::lock_guard lock(mutex_);
   for (const auto& [uuid, known] : domains_)
     if (known.is_protected && known.domain.machine == machine)
       return make_error(Code::refused,
-                        "'" + machine + "' is libvirt's domain '" + known.domain.name +
-                            "', whose XML says how it is protected: change that, with 'ckptctl protect " + machine +
-                            "' or 'virsh metadata'");
+                        "'" + machine + "' is libvirt's domain '" + known.domain.name + "', which runs: " + cure);
   return {};
 }
 

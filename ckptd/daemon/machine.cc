@@ -298,6 +298,8 @@ void Machine::end(Connection& connection, const ckpt::Error& error) {
   bool was_active = &connection == active_;
   if (!was_active) {
     log_line(name_ + ": a connection was refused: " + error.message());
+    // Nobody else is there: this is why the machine waits.
+    if (!active_ && error.code == Code::refused) set_state("waiting", error.message());
     if (error.code != Code::no_space && error.code != Code::io) return;
   } else {
     active_ = nullptr;

@@ -15,7 +15,7 @@ struct Record {
   Policy policy;
   bool is_protected = true;
   bool start_anew = false;  // what the next checkpoints would build upon is damaged
-  std::string domain;  // libvirt's UUID of it: it is protected while that runs; empty: it is none of libvirt's
+  std::string domain;       // libvirt's UUID of it: it is protected while that runs; empty: it is none of libvirt's
 };
 
 // STORE/machines/NAME.json, one file a machine.

@@ -19,6 +19,8 @@ using ckpt::make_error;
 
 namespace {
 
+constexpr const char* edit_its_xml =
+    "its XML says how it is protected, and is changed by 'ckptctl protect', 'ckptctl unprotect' or 'virsh metadata'";
 constexpr std::uint64_t checkpoint_limit_s = 60;
 constexpr std::uint64_t device_state_limit_bytes = 64 << 20;
 constexpr std::size_t holder_limit_bytes = 128;
@@ -104,6 +106,7 @@ ckpt::Result<Json> Verbs::remove(const Json& request, const Reply&) {
 
 ckpt::Result<Json> Verbs::forget(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
+  CKPT_TRY(domains_.check_none_runs_as(machine, "shut it down first"));
   CKPT_TRY(supervisor_.check_free(machine, "wait for its end"));
   auto forgotten = daemon_.forget(machine);
   if (!forgotten.ok() && forgotten.error().code != Code::not_found) return forgotten.error();
@@ -116,7 +119,7 @@ ckpt::Result<Json> Verbs::forget(const Json& request, const Reply&) {
 
 ckpt::Result<Json> Verbs::protect(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
-  CKPT_TRY(domains_.check_none_runs_as(machine));
+  CKPT_TRY(domains_.check_none_runs_as(machine, edit_its_xml));
   Json config = object_or_null(request, "config");
   // A new command line is a new QEMU: it must not meet a running one.
   if (config.is_object()) CKPT_TRY(daemon_.check_not_running(machine));
@@ -130,14 +133,14 @@ ckpt::Result<Json> Verbs::protect(const Json& request, const Reply&) {
 
 ckpt::Result<Json> Verbs::unprotect(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
-  CKPT_TRY(domains_.check_none_runs_as(machine));
+  CKPT_TRY(domains_.check_none_runs_as(machine, edit_its_xml));
   CKPT_TRY(daemon_.unprotect(machine));
   return Json(Json::object());
 }
 
 ckpt::Result<Json> Verbs::set(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string machine, required_string(request, "machine"));
-  CKPT_TRY(domains_.check_none_runs_as(machine));
+  CKPT_TRY(domains_.check_none_runs_as(machine, edit_its_xml));
   CKPT_ASSIGN(Policy policy, daemon_.set_policy(machine, object_or_null(request, "policy")));
   return Json{{"policy", policy_to_json(policy)}};
 }

@@ -74,7 +74,7 @@ def ckptd_comes_back(site):
 def its_xml_is_the_truth(site):
     """Nobody else changes how a domain that runs is protected."""
     for arguments in (("set", "web1", "interval=5s"),):
-        refused(lambda a=arguments: site.ctl_text(*a), "whose XML says", "virsh metadata")
+        refused(lambda a=arguments: site.ctl_text(*a), "its XML says", "virsh metadata")
     assert site.machine("web1")["interval_ms"] == 200
 
 
@@ -176,6 +176,30 @@ def without_an_element(site):
     site.virsh("destroy", "plain")
 
 
+def another_domain_of_its_name(site):
+    """The history of one domain is not continued by another: that is said, and what to do."""
+    site.virsh("undefine", "plain")
+    domain = Domain(site, "plain again", protection="machine='plain'")
+    site.define(domain)
+    start(site, domain)
+    machine = wait_until(lambda: (m := site.machine("plain"))["reason"] and m, 30, "the refusal")
+    assert machine["state"] == "waiting" and not machine["connected"], machine
+    assert all(word in machine["reason"] for word in ("UUID", domain.uuid, "ckptctl forget plain")), machine
+    refused(lambda: site.ctl_text("forget", "plain"), "shut it down")
+    site.virsh("destroy", "plain again")
+    site.wait_state("plain", "off")
+    site.ctl("forget", "plain")
+    start(site, domain)
+    site.wait_state("plain", "capturing")
+    # The name is taken as long as the first of two runs.
+    other = site.define(Domain(site, "twin", protection="machine='plain'"))
+    start(site, other)
+    wait_until(lambda: "another machine named 'plain'" in site.unprotected().get("twin", ""), 30, "the second to be reported")
+    site.virsh("destroy", "plain again")
+    wait_until(lambda: site.unprotected() == {}, 30, "the name to be free")
+    site.virsh("destroy", "twin")
+
+
 def saved_and_restored(site):
     """libvirt's own save and restore of a protected domain: the machine goes on, and so does its protection."""
     domain = site.define(Domain(site, "saved", protection="interval='100ms'"))
@@ -211,7 +235,8 @@ with LibvirtSite(interval="1s") as shared:
     ckptd_comes_back(shared)
     its_xml_is_the_truth(shared)
     killed(shared, web1)
-    for case in (ckptd_comes_later, refused_elements, stock_emulator, cannot_be_captured, without_an_element, saved_and_restored):
+    for case in (ckptd_comes_later, refused_elements, stock_emulator, cannot_be_captured, without_an_element, another_domain_of_its_name,
+                 saved_and_restored):
         case(shared)
         print(case.__name__, "ok", flush=True)
     assert json.dumps(shared.ctl("status")["unprotected"]) == "[]"

@@ -99,7 +99,7 @@ class LibvirtSite(Site):
             self.libvirtd = subprocess.Popen(
                 ["unshare", "--mount", "--uts", "--propagation", "private", "/bin/bash", "-c", ENTER, "libvirtd", self.directory, self.hostname,
                  guests.qemu_dir(), *(f"{name}:{path}" for name, path in MOUNTS.items())],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         wait_until(lambda: self.libvirtd.poll() is not None or self.libvirtd_answers(), 120, "libvirtd to answer")
         if self.libvirtd.poll() is not None:
             raise RuntimeError("libvirtd ended: " + self.libvirtd_log())
