@@ -187,11 +187,9 @@ def hangs_while_copied():
         case.check_replica()
 
 
-def cannot_be_read():
-    """A sector that cannot be read: it is named, everything else is copied, and capture begins when it can be read."""
-    at = 5 << 20
-
-    def broken(guest, given):
+def broken_at(at):
+    """Arguments for a disk, full of something, whose sector at `at` cannot be read before the guest has written."""
+    def arguments(guest, given):
         path = guest.disks[0][0]
         with open(path, "r+b") as image:
             for piece in range(0, 64 << 20, 1 << 20):
@@ -203,8 +201,13 @@ def cannot_be_read():
                  "inject-error.1.once=off,set-state.0.event=write_aio,set-state.0.state=1,set-state.0.new_state=2")
         return [a.replace(f"driver=file,filename={path},node-name=file0",
                           f"driver=blkdebug,node-name=file0,image.driver=file,image.filename={path},{rules}") for a in given]
+    return arguments
 
-    with Case(memory_mib=MIB, cpus=2, arguments=broken) as case:
+
+def cannot_be_read():
+    """A sector that cannot be read: it is named, everything else is copied, and capture begins when it can be read."""
+    at = 5 << 20
+    with Case(memory_mib=MIB, cpus=2, arguments=broken_at(at)) as case:
         info = case.wait_state("suspended")
         assert f"'vd0' cannot be read at {at}: Input/output error" in info["reason"], info
         case.peer.wait(lambda: case.peer.state and case.peer.state[0] == 3 and str(at) in case.peer.state[2])
@@ -221,6 +224,30 @@ def cannot_be_read():
         case.check_replica()
 
 
+def made_smaller():
+    """A disk is made smaller by the part that cannot be read, while the daemon is away: nobody waits for that part any more."""
+    at = 40 << 20
+
+    def drive(guest, given):
+        """The disk as a drive with a name of its own: then it is resized above the filter, which knows of it at once."""
+        node = given.index("driver=raw,file=file0,node-name=disk0")
+        given[node - 1:node + 1] = ["-drive", 'if=none,id=vd0,file=json:{"driver":"raw",,"file":"file0"}']
+        return [a.replace("drive=disk0", "drive=vd0") for a in broken_at(at)(guest, given)]
+
+    with Case(memory_mib=MIB, cpus=2, arguments=drive) as case:
+        info = case.wait_state("suspended")
+        assert f"'vd0' cannot be read at {at}" in info["reason"], info
+        case.peer.refuse = "not now"
+        case.peer.drop()
+        case.wait_state("refused")
+        case.guest.qmp("block_resize", device="vd0", size=32 << 20)
+        case.peer.refuse = None
+        case.peer.take()
+        case.wait_state("capturing")
+        case.check_replica()
+        assert len(case.peer.objects["disk", "vd0"]) == 32 << 20
+
+
 if __name__ == "__main__":
     sys.exit(run([disk_hangs, disk_hangs_iothread, disk_hangs_without_rings, daemon_comes_back_meanwhile,
-                  disk_is_late, monitor_uses_the_disks, object_goes_meanwhile, hangs_while_copied, cannot_be_read]))
+                  disk_is_late, monitor_uses_the_disks, object_goes_meanwhile, hangs_while_copied, cannot_be_read, made_smaller]))
