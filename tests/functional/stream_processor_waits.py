@@ -7,7 +7,9 @@ import os
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "qemu"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE + "/lib", HERE + "/../qemu"]
+from fake_agent import FakeAgent, read_ram  # noqa: E402
 from stream_case import Case, Skip, run  # noqa: E402
 
 FIRMWARE = "/usr/share/seabios/bios-256k.bin"
@@ -32,9 +34,9 @@ class Flash(Case):
                 "-drive", f"if=pflash,unit=1,format=raw,file={self.images['pflash1']}", *options]
 
 
-def flash_is_written(accel, options=()):
+def flash_is_written(accel, options=(), epochs=300):
     with Flash(options, accel=accel) as case:
-        for _ in range(300):
+        for _ in range(epochs):
             case.peer.take(20)
             time.sleep(0.01)
         case.check_guest()
@@ -62,7 +64,46 @@ def flash_and_iothread():
     """The same with an iothread, which has to be asked before each pause."""
     return flash_is_written("tcg,thread=multi", [
         "-object", "iothread,id=io0", "-blockdev", "driver=null-co,node-name=other,size=1048576,read-zeroes=on",
-        "-device", "virtio-blk-pci,drive=other,id=other,iothread=io0"])
+        "-device", "virtio-blk-pci,drive=other,id=other,iothread=io0"], epochs=100)
+
+
+def flash_while_restored():
+    """The same while memory is being restored: a processor that stands still is not asked whether it waits for that."""
+    accel = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg,thread=multi"
+    with Flash(capture=False, accel=accel) as source:
+        source.guest.qmp("stop")
+        devices = source.guest.path("devices")
+        source.guest.qmp("xen-save-devices-state", filename=devices, live=True)
+        with FakeAgent(source.directory + "/agent.sock", read_ram(source.guest)) as agent, Flash(accel=accel, ready=False, extra=[
+                "-object", f"checkpoint-restore,id=restore0,path={agent.path}",
+                "-incoming", "defer", "-global", "migration.send-configuration=off"]) as case:
+            case.guest.qmp("migrate-incoming", uri=f"exec:cat {devices}")
+            case.epochs(1)  # with it all of memory is there
+            before = case.info()["retries"]
+            for _ in range(150):
+                case.epochs(1, 0.01)
+                # The processor has a request before it in many a pause; an epoch that could not be closed for that is a retry.
+                assert case.info()["retries"] - before < 15, case.info()
+            assert case.guest.qmp("query-checkpoint-restore")["state"] == "restoring"
+            case.check_guest()
+            case.check_replica()
+            return f"{case.info()['retries']} retries"
+
+
+def processor_never_lets_be():
+    """Flash is programmed again and again while a disk keeps each epoch waiting: that is said, and capture goes on by itself."""
+    slow = "driver=null-co,node-name=slow,size=1048576,read-zeroes=on,latency-ns=10000000000,read-only=on"
+    with Flash(["-blockdev", slow, "-device", "virtio-blk-pci,drive=slow,id=slow"], accel="tcg,thread=multi") as case:
+        case.epochs(1)
+        case.guest.qmp("human-monitor-command", **{"command-line": 'qemu-io -d slow/virtio-backend "aio_read -q 0 4k"'})
+        before = len(case.peer.ends)
+        case.peer.ask()
+        case.peer.wait(lambda: case.peer.state and case.peer.state[0] == 3 and "processor" in case.peer.state[2], 30)
+        assert len(case.peer.ends) == before, case.peer.ends
+        case.peer.wait(lambda: len(case.peer.ends) > before, 30)
+        case.wait_state("capturing")
+        case.check_guest()
+        return f"{case.info()['retries']} retries"
 
 
 def transfer_is_cancelled():
@@ -81,4 +122,5 @@ def transfer_is_cancelled():
 
 
 if __name__ == "__main__":
-    sys.exit(run([flash_under_tcg, flash_under_kvm, flash_and_iothread, transfer_is_cancelled]))
+    sys.exit(run([flash_under_tcg, flash_under_kvm, flash_and_iothread, flash_while_restored, processor_never_lets_be,
+                  transfer_is_cancelled]))

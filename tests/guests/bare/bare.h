@@ -22,7 +22,7 @@ static inline uint32_t inl(uint16_t port) {
   return value;
 }
 
-// Programs the next byte of the flash at `address`.
+// Programs the next bytes of the flash at `address`.
 void write_flash(uint32_t address);
 
 // Lets the first IDE disk of a PIIX begin to read, and cancels that.
