@@ -84,6 +84,12 @@ Result<Batch> Plan::next(Loader& loader) {
     CKPT_ASSIGN(batch, from_list(loader));
     if (!batch.empty()) return batch;
     if (stage_ == Stage::working_set) {
+      stage_ = Stage::around_it;
+      list_at_ = 0;
+      list_ = around(list_);
+      continue;
+    }
+    if (stage_ == Stage::around_it) {
       stage_ = Stage::changed;
       list_at_ = 0;
       list_ = progress_.mode() == Mode::full ? std::vector<PageId>{} : changed_list();
@@ -109,7 +115,7 @@ Result<Batch> Plan::near_fault(Loader& loader) {
 
 Result<Batch> Plan::from_list(Loader& loader) {
   while (list_at_ < list_.size()) {
-    Batch batch{.region = list_[list_at_].region, .soon = stage_ == Stage::working_set};
+    Batch batch{.region = list_[list_at_].region, .soon = stage_ <= Stage::around_it};
     std::size_t at = list_at_;
     while (at < list_.size() && list_[at].region == batch.region && at - list_at_ < list_batch_pages) {
       std::uint64_t first = list_[at].page, end = first;
@@ -177,24 +183,26 @@ bool Plan::start_again() {
 }
 
 void Plan::start() {
-  auto list = working_set_list();
-  std::lock_guard guard(lock_);
-  list_ = std::move(list);
-}
-
-std::vector<Plan::PageId> Plan::working_set_list() {
   auto pages = working_set_.load();
-  std::vector<PageId> list;
-  std::set<std::pair<std::uint32_t, std::uint64_t>> windows;
-  for (std::size_t i = 0; pages.ok() && i < pages->size() && windows.size() < windows_limit; ++i) {
+  std::lock_guard guard(lock_);
+  for (std::size_t i = 0; pages.ok() && i < pages->size(); ++i) {
     const WorkingSetPage& page = (*pages)[i];
     auto index = map_.find(page.block);
-    if (!index) continue;
-    std::uint64_t end = map_.regions()[*index]->block().used_length / page_size_bytes;
-    std::uint64_t first = page.page / near_pages * near_pages;
-    if (page.page >= end || !windows.insert({*index, first}).second) continue;
-    // With what came unasked beside it: nobody waited for that, and somebody would now.
-    for (std::uint64_t near = first; near < std::min(first + near_pages, end); ++near) list.push_back({*index, near});
+    if (index && page.page < map_.regions()[*index]->block().used_length / page_size_bytes)
+      list_.push_back({*index, page.page});
+  }
+}
+
+std::vector<Plan::PageId> Plan::around(const std::vector<PageId>& pages) const {
+  std::vector<PageId> list;
+  std::set<std::pair<std::uint32_t, std::uint64_t>> windows;
+  for (const PageId& id : pages) {
+    if (windows.size() == windows_limit) break;
+    std::uint64_t first = id.page / near_pages * near_pages;
+    if (!windows.insert({id.region, first}).second) continue;
+    std::uint64_t end = map_.regions()[id.region]->block().used_length / page_size_bytes;
+    for (std::uint64_t page = first; page < std::min(first + near_pages, end); ++page)
+      list.push_back({id.region, page});
   }
   return list;
 }

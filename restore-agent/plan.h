@@ -22,7 +22,7 @@ namespace agent {
 struct Batch {
   std::uint32_t region = 0;
   Places places;
-  // Of the working set: somebody will wait for it in a moment.
+  // Of the working set or around it: somebody will wait for it in a moment.
   bool soon = false;
   // Those that read as zeroes; of a batch that is not wanted soon they are left for the end.
   std::vector<std::uint64_t> zeroes;
@@ -51,13 +51,15 @@ private:
     std::uint32_t region = 0;
     std::uint64_t page = 0;  // of 4 KiB
   };
-  enum class Stage { working_set, changed, rest };
+  // What lies around the working set came unasked beside it when it was recorded: nobody waited for that, and somebody
+  // would now.
+  enum class Stage { working_set, around_it, changed, rest };
 
   ckpt::Result<Batch> look_up(Loader& loader, std::uint32_t region, std::uint64_t first, std::uint64_t end);
   ckpt::Result<Batch> near_fault(Loader& loader);
   ckpt::Result<Batch> from_list(Loader& loader);
   ckpt::Result<Batch> from_rest(Loader& loader);
-  std::vector<PageId> working_set_list();
+  std::vector<PageId> around(const std::vector<PageId>& pages) const;
   std::vector<PageId> changed_list();
   void sort(Batch& batch) const;
 

@@ -104,10 +104,10 @@ Prefetch::Went Prefetch::work(bool spare) {
   }
 }
 
-Prefetch::Went Prefetch::pause_for_others() {
+Prefetch::Went Prefetch::pause_for_others(bool soon) {
   while (progress_.mode() == Mode::lazy)
     if (!stop_.sleep(lazy_look)) return Went::end;
-  if (progress_.mode() == Mode::aggressive) {
+  if (progress_.mode() == Mode::aggressive && !soon) {
     auto limit = steady_clock::now() + yield_limit;
     while (progress_.faults_pending.load(std::memory_order_relaxed) != 0 && steady_clock::now() < limit)
       if (!stop_.sleep(fault_look)) return Went::end;
@@ -175,7 +175,7 @@ Prefetch::Went Prefetch::fetch(Batch& batch, Loader& loader) {
       ++at;
       continue;
     }
-    if (pause_for_others() == Went::end) return Went::end;
+    if (pause_for_others(batch.soon) == Went::end) return Went::end;
     auto bytes = loader.read(batch.places, at, frame_pages_limit);
     if (!bytes.ok()) {
       if (damaged(batch, at, bytes.error()) == Went::end) return Went::end;

@@ -40,8 +40,8 @@ private:
   template <typename Attempt>
   Went fill(Attempt attempt);
   void count(std::uint64_t bytes);
-  // Waits until it may go on: mode, faults, bandwidth.
-  Went pause_for_others();
+  // Waits until it may go on: mode, bandwidth, and faults unless somebody will wait for this soon as well.
+  Went pause_for_others(bool soon = false);
   Went wait_for_store(const ckpt::Error& error);
 
   MemoryMap& map_;
