@@ -263,12 +263,13 @@ ckpt::Status run_verify(const Context& context, const Target& target) {
     std::vector<std::string> reached;
     for (const Json& id : array_of(item, "checkpoints"))
       if (id.is_string()) reached.push_back(id.get<std::string>());
-    std::cout << text_of(item, "place") << ": " << text_of(item, "reason") << " (reached by " << join(reached, ", ")
-              << ")\n";
+    std::cout << text_of(item, "place") << ": " << text_of(item, "reason") << " (reached by "
+              << (reached.empty() ? "checkpoints that have been removed meanwhile" : join(reached, ", ")) << ")\n";
   }
   for (const Json& machine : array_of(*checked, "copied_anew"))
     if (machine.is_string())
-      std::cout << machine.get<std::string>() << ": its newest checkpoint is among them; everything is copied anew\n";
+      std::cout << machine.get<std::string>()
+                << ": its next checkpoints would build upon damage; everything is copied anew\n";
   if (status.ok())
     std::cout << number_of(*checked, "checkpoints") << " checkpoints verified: every byte is what was written\n";
   return status;

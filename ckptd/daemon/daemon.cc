@@ -219,6 +219,18 @@ bool Daemon::start_anew(const std::string& name) {
   return true;
 }
 
+std::vector<std::string> Daemon::copy_anew(std::span<const ckpt::Damage> damages) {
+  std::vector<std::string> names;
+  for (const auto& name : store_->undermined(damages)) {
+    if (!start_anew(name)) continue;
+    log_line(name + ": its next checkpoints would build upon damage (" + damages.front().place +
+             (damages.size() > 1 ? ", or another of " + std::to_string(damages.size()) + " places" : "") +
+             "): everything is copied anew");
+    names.push_back(name);
+  }
+  return names;
+}
+
 // Orders are given with the lock held, so none comes between.
 void Daemon::copied_anew(const std::string& name, std::uint64_t order) {
   std::lock_guard lock(mutex_);

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,8 @@ public:
   // What the machine's next checkpoints would build upon is damaged: see Machine::start_anew(). Holds, whatever ends,
   // for a machine that is not protected too. False: nobody knows it.
   bool start_anew(const std::string& name);
+  // The machines that this damage undermines start anew; their names.
+  std::vector<std::string> copy_anew(std::span<const ckpt::Damage> damages);
   // A libvirt domain runs: it is the machine that it names, with the policy that it says, until end_domain(). Errors:
   // busy when another machine has the name.
   ckpt::Status protect_domain(const LibvirtDomain& domain);

@@ -73,12 +73,15 @@ void Housekeeper::collect() {
     if (!given_back.ok()) log_line("reclaiming space: " + given_back.error().message());
     if (!given_back.ok() || *given_back == 0) break;
   }
+  std::vector<ckpt::Damage> found;
   for (const ckpt::Damage& damage : daemon_.store().stats().uncounted) {
     if (!reported_.insert(damage.place).second) continue;
+    found.push_back(damage);
     std::string reached = damage.checkpoints.empty() ? "a removed checkpoint" : ckpt::to_string(damage.checkpoints[0]);
     log_line("reclaiming space: " + damage.place + ", which " + reached + " needs, is damaged (" + damage.reason +
              "): older garbage is kept until the checkpoints that 'ckptctl verify' names are removed");
   }
+  daemon_.copy_anew(found);
 }
 
 }  // namespace ckptd

@@ -53,10 +53,6 @@ private:
 
   Json machine_json(const std::string& name);
   Json store_json();
-  std::map<std::string, std::uint64_t> newest_numbers() const;
-  // The machines whose next checkpoints would build on the damage, for it is reached by what was the newest before it
-  // was looked for; their names.
-  Json start_anew(const std::vector<ckpt::Damage>& found, const std::map<std::string, std::uint64_t>& newest);
   ckpt::Result<Json> overview(const std::string& machine);
   ckpt::Result<Json> describe(const ckpt::CheckpointId& id);
   ckpt::Result<ckpt::CheckpointInfo> resolve(const Json& request);

@@ -257,27 +257,6 @@ ckpt::Result<Json> Verbs::restores(const Json& request, const Reply&) {
   return Json{{"restores", found}};
 }
 
-std::map<std::string, std::uint64_t> Verbs::newest_numbers() const {
-  std::map<std::string, std::uint64_t> numbers;
-  for (const auto& name : daemon_.names())
-    if (auto newest = daemon_.resolve(name, "latest"); newest.ok()) numbers[name] = newest->id.number;
-  return numbers;
-}
-
-Json Verbs::start_anew(const std::vector<ckpt::Damage>& found, const std::map<std::string, std::uint64_t>& newest) {
-  std::set<std::string> names;
-  for (const auto& damage : found) {
-    for (const auto& id : damage.checkpoints) {
-      auto before = newest.find(id.machine);
-      if (before == newest.end() || id.number < before->second || names.contains(id.machine)) continue;
-      if (!daemon_.start_anew(id.machine)) continue;
-      names.insert(id.machine);
-      log_line(id.machine + ": its newest checkpoint is damaged at " + damage.place + ": everything is copied anew");
-    }
-  }
-  return names;
-}
-
 ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
   CKPT_ASSIGN(std::string machine, string_field(request, "machine"));
   CKPT_ASSIGN(std::string point, string_field(request, "point"));
@@ -301,10 +280,12 @@ ckpt::Result<Json> Verbs::verify(const Json& request, const Reply& reply) {
     if (at.reply.gone()) return false;
     return at.reply.more({{"progress", {{"done_bytes", state.done_bytes}, {"total_bytes", state.total_bytes}}}});
   };
-  auto newest = newest_numbers();
   CKPT_ASSIGN(auto found, daemon_.store().verify(ids, progress, &context));
+  // Whether anybody still waits for the answer or not.
+  Json copied_anew = daemon_.copy_anew(found.damages);
+  if (found.cancelled) return make_error(Code::cancelled, "the client has gone");
   return Json{{"damage", damage_json(found.damages)},
-              {"copied_anew", start_anew(found.damages, newest)},
+              {"copied_anew", std::move(copied_anew)},
               {"checkpoints", found.checkpoints}};
 }
 

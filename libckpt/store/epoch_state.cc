@@ -249,6 +249,20 @@ void EpochState::abandon() {
   base_ = {};
 }
 
+bool EpochState::is_open() {
+  std::lock_guard lock(mutex_);
+  return phase_ == Phase::open;
+}
+
+CheckpointHold EpochState::settled_base() {
+  std::lock_guard lock(mutex_);
+  if (base_.parent) return {core_, *base_.parent};
+  if (!base_.closed) return {};
+  std::lock_guard closed_lock(base_.closed->mutex_);
+  if (base_.closed->phase_ != Phase::committed) return {};
+  return {core_, base_.closed->own_hold_.commit()};
+}
+
 Status EpochState::each_location(const std::function<void(Location)>& visit) {
   std::lock_guard lock(mutex_);
   if (phase_ != Phase::open) return {};

@@ -29,6 +29,7 @@ public:
                                                    std::uint32_t domain, std::uint64_t number, Base base,
                                                    const std::vector<Object>& objects);
 
+  std::uint32_t machine() const { return machine_; }
   std::uint64_t number() const { return number_; }
   const StoreCore* core() const { return core_.get(); }
   Status write(std::size_t object, std::uint64_t offset, ByteView data);
@@ -38,6 +39,10 @@ public:
 
   // Every location that only this epoch keeps alive. An error: not all of them.
   Status each_location(const std::function<void(Location)>& visit);
+  // Neither committed nor abandoned.
+  bool is_open();
+  // The checkpoint that it builds upon; of number 0 when there is none, or none yet.
+  CheckpointHold settled_base();
 
 private:
   enum class Phase { open, committed, abandoned };

@@ -134,7 +134,7 @@ std::vector<Damage> Reclaimer::uncounted() const {
   std::shared_lock guard(core_.catalog_mutex);
   std::lock_guard lock(unread_mutex_);
   for (const auto& [location, unread] : unread_) {
-    Damage& damage = damages.emplace_back(Damage{place_of(location), unread.error.message(), {}});
+    Damage& damage = damages.emplace_back(Damage{place_of(location), unread.error.message(), {}, location});
     const CheckpointEntry* entry = core_.catalog.find(CheckpointKey{unread.commit.machine, unread.commit.number});
     if (entry != nullptr) damage.checkpoints.push_back(core_.catalog.info(*entry).id);
   }

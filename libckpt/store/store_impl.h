@@ -28,6 +28,7 @@ public:
   Result<std::uint64_t> collect() override { return reclaimer_.collect(); }
   Result<Verification> verify(std::span<const CheckpointId> ids, bool (*progress)(void* context, const VerifyProgress&),
                               void* context) override;
+  std::vector<std::string> undermined(std::span<const Damage> damages) override;
   StoreStats stats() const override;
   Status refresh() override;
 

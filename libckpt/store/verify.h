@@ -35,22 +35,22 @@ public:
 
   Verifier(StoreCore& core, Progress progress, void* context) : core_(core), progress_(progress), context_(context) {}
 
-  Result<Verification> run(const std::vector<CommitRecord>& commits);
+  Verification run(const std::vector<CommitRecord>& commits);
 
 private:
   static constexpr std::uint64_t frames_per_report = 512;
   static constexpr std::uint64_t chunks_per_report = 1 << 16;
 
-  Status plan_checkpoint(const CommitRecord& commit);
-  Status plan_tree(Location location, unsigned level, std::uint32_t domain);
+  void plan_checkpoint(const CommitRecord& commit);
+  void plan_tree(Location location, unsigned level, std::uint32_t domain);
   std::uint64_t new_bytes(SeenChunks& frames, Location location);
-  Status check_checkpoint(const CommitRecord& commit);
-  Status check_tree(Location location, unsigned level, std::uint32_t domain);
+  void check_checkpoint(const CommitRecord& commit);
+  void check_tree(Location location, unsigned level, std::uint32_t domain);
   bool check_chunk(Location location, std::uint32_t domain);
   Result<Chunk> read_fresh(Location location);
-  bool tell();
-  void add(const std::string& place, const Error& error);
-  Status report(const CommitRecord& commit);
+  void tell();
+  void add(Location location, const Error& error);
+  void report(const CommitRecord& commit);
 
   StoreCore& core_;
   Progress progress_;
@@ -60,7 +60,7 @@ private:
   SeenChunks read_frames_;
   std::uint64_t planned_chunks_ = 0;
   SeenChunks seen_;
-  std::map<std::string, std::string> bad_;  // of the checkpoint under way: place to reason
+  std::map<Location, std::string> bad_;  // of the checkpoint under way, with the reason
   std::vector<Damage> damages_;
   std::shared_ptr<const DecodedFrame> frame_;
   std::uint64_t frame_segment_ = 0;

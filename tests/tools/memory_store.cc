@@ -253,6 +253,7 @@ public:
   Result<Verification> verify(std::span<const CheckpointId>, bool (*)(void*, const VerifyProgress&), void*) override {
     return refused();
   }
+  std::vector<std::string> undermined(std::span<const Damage>) override { return {}; }
   StoreStats stats() const override { return {}; }
   Status refresh() override { return {}; }
 

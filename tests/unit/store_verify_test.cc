@@ -71,8 +71,8 @@ TEST(StoreVerify, ItCanBeCancelled) {
   ASSERT_TRUE(disk.workload.open().ok());
   auto result = disk.workload.store()->verify(
       {}, [](void*, const VerifyProgress&) { return false; }, nullptr);
-  ASSERT_FALSE(result.ok());
-  EXPECT_EQ(result.error().code, Code::cancelled);
+  ASSERT_TRUE(result.ok());
+  EXPECT_TRUE(result->cancelled);
 }
 
 TEST(StoreVerify, ItSaysHowManyItLookedAtWhateverIsCommittedMeanwhile) {

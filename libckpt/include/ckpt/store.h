@@ -94,7 +94,8 @@ struct StoreOptions {
 struct Damage {
   std::string place;  // file and offset
   std::string reason;
-  std::vector<CheckpointId> checkpoints;  // that reach it
+  std::vector<CheckpointId> checkpoints;  // kept ones that reach it; those that did may have been removed since
+  std::uint64_t location = 0;             // the same place, for Store::undermined()
 };
 
 struct StoreStats {
@@ -125,7 +126,8 @@ struct PagePlace {
 
 struct Verification {
   std::vector<Damage> damages;
-  std::uint64_t checkpoints = 0;  // that were looked at
+  std::uint64_t checkpoints = 0;  // that were to be looked at
+  bool cancelled = false;         // damages are what was found until then
 };
 
 struct VerifyProgress {
@@ -268,6 +270,12 @@ public:
   // may return false to cancel.
   virtual Result<Verification> verify(std::span<const CheckpointId> ids,
                                       bool (*progress)(void* context, const VerifyProgress&), void* context) = 0;
+
+  // Machines whose next checkpoints would rest on damage that verify() or stats() has named, as things are now: their
+  // epochs under way reach it, or, when there are none, their newest checkpoints. What cannot be read on the way counts
+  // as damage. Those must be copied anew: an epoch without a base that begins after damage was found takes nothing of
+  // it.
+  virtual std::vector<std::string> undermined(std::span<const Damage> damages) = 0;
 
   virtual StoreStats stats() const = 0;
   // For a reader: sees what has been committed since. A no-op for the writer. After an error (not_found, corrupt, io)
