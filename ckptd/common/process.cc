@@ -180,6 +180,9 @@ ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, con
     return make_error(Code::io, "cannot start " + argv[0]);
   if (value > 0) return ckpt::system_error(value, "cannot start " + argv[0]);
   const ProcessId child = process_id(-value);
+  // Nobody could end it, or tell it from a later one with its number.
+  if (!child.identified())
+    return make_error(Code::unavailable, "cannot start " + argv[0] + ": its process cannot be looked at in /proc");
   if (options.record) CKPT_TRY(options.record(child));
   (void)!::write(release_end.get(), "", 1);
   if (::read(read_end.get(), &value, sizeof(value)) == sizeof(value))

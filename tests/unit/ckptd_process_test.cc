@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <thread>
 
 #include "common/process.h"
@@ -59,6 +60,13 @@ private:
   rlimit before_{};
 };
 
+// Just when the process has been made.
+bool to_be_blinded = false;
+std::optional<NoDescriptors> blinded;
+void blind() {
+  if (to_be_blinded) blinded.emplace();
+}
+
 class Process : public ::testing::Test {
 protected:
   std::string path() const { return directory_ / "output"; }
@@ -92,6 +100,26 @@ TEST_F(Process, ThatCannotBeRecordedNeverRuns) {
   ASSERT_FALSE(started.ok());
   EXPECT_EQ(started.error().code, ckpt::Code::no_space);
   EXPECT_TRUE(ends(known));
+  EXPECT_NE(::access(path().c_str(), F_OK), 0);
+}
+
+// alive() would call it dead, and terminate() would not touch it, while it runs.
+TEST_F(Process, ThatCannotBeIdentifiedNeverRuns) {
+  bool recorded = false;
+  auto record = [&](const ProcessId&) -> ckpt::Status {
+    recorded = true;
+    return {};
+  };
+  ASSERT_EQ(::pthread_atfork(nullptr, blind, nullptr), 0);
+  to_be_blinded = true;
+  auto started = spawn_detached({"/bin/sh", "-c", "echo ran; sleep 1000"}, {.log_path = path(), .record = record});
+  to_be_blinded = false;
+  ASSERT_TRUE(blinded.has_value());
+  blinded.reset();
+  ASSERT_FALSE(started.ok());
+  EXPECT_EQ(started.error().code, ckpt::Code::unavailable);
+  EXPECT_FALSE(recorded);
+  ::usleep(100'000);  // time to do something
   EXPECT_NE(::access(path().c_str(), F_OK), 0);
 }
 
