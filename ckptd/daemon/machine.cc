@@ -7,10 +7,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "common/clock.h"
 #include "common/process.h"
 #include "common/text.h"
+#include "daemon/checkpoint_config.h"
 #include "daemon/log.h"
 #include "daemon/restored_base.h"
 #include "os/unix_socket.h"
@@ -87,6 +89,8 @@ void Machine::run() {
     }
     if (std::uint64_t order = anew_order_; active_ && order != 0 && active_->anew_order != order)
       end(*active_, make_error(Code::corrupt, "what it builds upon is damaged: everything is copied anew"));
+    if (active_ && has_old_config(*active_))
+      end(*active_, make_error(Code::unavailable, "its configuration has changed: QEMU comes again"));
     std::size_t index = 2;
     for (auto& connection : connections_) {
       bool readable = entries[index++].revents & (POLLIN | POLLHUP | POLLERR);
@@ -127,7 +131,6 @@ void Machine::accept_one() {
   {
     std::lock_guard lock(mutex_);
     options.interval_ms = policy_.interval_ms;
-    options.config = dump(config_);
   }
   ckpt::StreamReceiver::Events events;
   events.hello = [this, &connection](const ckpt::StreamHello& hello) { return on_hello(connection, hello); };
@@ -184,7 +187,32 @@ void Machine::remember_process(const Connection& connection) {
 
 ckpt::StreamReceiver::Terms Machine::on_terms(Connection& connection, const ckpt::StreamHello& hello) {
   connection.anew_order = anew_order_;
-  return {.base = on_base(hello), .start_anew = connection.anew_order != 0};
+  ckpt::CheckpointId base = on_base(hello);
+  connection.config = dump(config_for(base));
+  return {.base = base, .start_anew = connection.anew_order != 0, .config = connection.config};
+}
+
+// A restored machine is what its checkpoint was of, from its first epoch on; the name may have been another's until
+// now.
+Json Machine::config_for(const ckpt::CheckpointId& base) {
+  Json config;
+  {
+    std::lock_guard lock(mutex_);
+    config = config_;
+    config_changed_ = false;
+  }
+  if (base.number != 0) {
+    auto reader = store_.open_checkpoint(base);
+    auto own = reader.ok() ? read_config(**reader) : ckpt::Result<Json>(reader.error());
+    if (own.ok()) return own.take();
+    log_line(name_ + ": the configuration of " + ckpt::to_string(base) + ": " + own.error().message());
+  }
+  return config;
+}
+
+bool Machine::has_old_config(const Connection& connection) {
+  std::lock_guard lock(mutex_);
+  return std::exchange(config_changed_, false) && connection.config != dump(config_);
 }
 
 ckpt::CheckpointId Machine::on_base(const ckpt::StreamHello& hello) {
@@ -414,8 +442,12 @@ void Machine::set_policy(const Policy& policy) {
 }
 
 void Machine::set_config(const Json& config) {
-  std::lock_guard lock(mutex_);
-  config_ = config;
+  {
+    std::lock_guard lock(mutex_);
+    config_ = config;
+    config_changed_ = true;
+  }
+  wake();
 }
 
 }  // namespace ckptd

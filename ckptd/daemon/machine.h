@@ -67,7 +67,7 @@ public:
   const std::string& name() const { return name_; }
   MachineStatus status() const;
   void set_policy(const Policy& policy);
-  // Counts from the next connection on.
+  // QEMU has to come again when it is connected with another one. Not what a restored machine brings with its base.
   void set_config(const Json& config);
 
   // What the next checkpoints would build upon is damaged: nothing more of what is connected becomes a checkpoint, and
@@ -87,6 +87,7 @@ private:
     std::int64_t alive_ms = 0;     // until HELLO, when it connected; then, when it last sent something
     bool greeted = false;          // HELLO accepted: this is the machine
     std::uint64_t anew_order = 0;  // the order that it copies everything for; 0: none
+    std::string config;            // of its checkpoints
     bool over = false;
   };
   struct Request {
@@ -107,6 +108,8 @@ private:
   ckpt::Status on_hello(Connection& connection, const ckpt::StreamHello& hello);
   void remember_process(const Connection& connection);
   ckpt::StreamReceiver::Terms on_terms(Connection& connection, const ckpt::StreamHello& hello);
+  Json config_for(const ckpt::CheckpointId& base);
+  bool has_old_config(const Connection& connection);
   ckpt::CheckpointId on_base(const ckpt::StreamHello& hello);
   void on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures);
   void on_state(ckpt::CaptureState state, std::uint64_t remaining_bytes, const std::string& reason);
@@ -135,6 +138,7 @@ private:
   mutable std::mutex mutex_;  // of what follows
   std::condition_variable changed_;
   Json config_;
+  bool config_changed_ = false;  // since a connection was looked at for it
   Policy policy_;
   MachineStatus status_;
   std::list<Request*> requests_;

@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/text.h"
+#include "daemon/checkpoint_config.h"
 #include "daemon/log.h"
 #include "daemon/verbs.h"
 
@@ -21,7 +22,6 @@ using ckpt::make_error;
 namespace {
 
 constexpr std::size_t list_chunk = 256;
-constexpr std::size_t config_limit_bytes = json_line_limit_bytes;
 
 const char* class_name(ckpt::ObjectClass object_class) {
   switch (object_class) {
@@ -47,20 +47,6 @@ const char* run_state_name(ckpt::RunState state) {
       return "other";
   }
   return "other";
-}
-
-// The configuration that the checkpoint carries; an empty object when it has none.
-ckpt::Result<Json> read_config(ckpt::CheckpointReader& reader) {
-  for (std::size_t i = 0; i < reader.objects().size(); ++i) {
-    const auto& object = reader.objects()[i];
-    if (object.object_class != ckpt::ObjectClass::config || object.size_bytes == 0) continue;
-    if (object.size_bytes > config_limit_bytes)
-      return make_error(Code::limit, "the checkpoint's configuration is larger than 1 MiB");
-    std::string text(object.size_bytes, '\0');
-    CKPT_TRY(reader.read(i, 0, {reinterpret_cast<std::uint8_t*>(text.data()), text.size()}));
-    return parse_object(text);
-  }
-  return Json(Json::object());
 }
 
 Json damage_json(const std::vector<ckpt::Damage>& found) {

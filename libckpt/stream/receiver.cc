@@ -81,6 +81,7 @@ private:
 
   std::optional<wire::Hello> hello_;
   CheckpointId parent_;  // of the connection's first epoch
+  std::string config_;
   std::uint64_t next_epoch_ = 0;
   std::optional<CaptureState> client_state_;
   bool taking_ = false;  // from TAKE to DURABLE
@@ -154,6 +155,7 @@ Status Receiver::on_hello(ByteView payload) {
               decide_continuation(store_, options_.machine, hello, terms.base, terms.start_anew));
   hello_ = std::move(hello);
   parent_ = decision.parent;
+  config_ = terms.config.value_or(options_.config);
   next_epoch_ = decision.next_epoch;
   wire::Welcome welcome;
   welcome.mode = decision.mode;
@@ -180,7 +182,7 @@ Status Receiver::on_epoch_begin(std::uint64_t number, ByteView payload) {
     else
       return broken("an incremental epoch came where WELCOME asked for a full one");
   }
-  CKPT_ASSIGN(auto epoch, StreamEpoch::begin(store_, options_.machine, number, base, begin, options_.config));
+  CKPT_ASSIGN(auto epoch, StreamEpoch::begin(store_, options_.machine, number, base, begin, config_));
   closed_ = std::move(open_);
   open_ = std::move(epoch);
   ++next_epoch_;

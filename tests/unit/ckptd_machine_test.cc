@@ -7,7 +7,9 @@
 
 #include <list>
 
+#include "daemon/checkpoint_config.h"
 #include "daemon/daemon.h"
+#include "daemon/restored_base.h"
 #include "os/unix_socket.h"
 #include "stream/message_reader.h"
 #include "stream_examples.h"
@@ -39,7 +41,11 @@ public:
     while (messages_.empty()) {
       pollfd entry{fd_.get(), POLLIN, 0};
       Bytes buffer(65536);
-      ssize_t got = ::poll(&entry, 1, patience_ms) == 1 ? ::recv(fd_.get(), buffer.data(), buffer.size(), 0) : -1;
+      if (::poll(&entry, 1, patience_ms) != 1) {
+        ADD_FAILURE() << "nothing has come";
+        return {};
+      }
+      ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
       if (got <= 0) return {};
       EXPECT_TRUE(reader_
                       .feed(ckpt::ByteView(buffer).first(static_cast<std::size_t>(got)),
@@ -55,9 +61,11 @@ public:
   }
 
   // HELLO; what the machine's newest checkpoint was last, as this QEMU knows it.
-  wire::Welcome greet(std::uint64_t acked = 0) {
+  wire::Welcome greet(std::uint64_t acked = 0, const std::string& base = "") {
     wire::Hello hello = examples::hello();
     hello.acked_epoch = acked;
+    hello.base = base;
+    if (!base.empty()) hello.instance[0] = 7;
     to.hello(hello);
     send();
     auto [type, payload] = receive();
@@ -86,6 +94,10 @@ public:
     end();
     EXPECT_EQ(receive().first, wire::Type::durable);
     return next_ - 1;
+  }
+  void greet_and_commit() {
+    greet();
+    commit();
   }
   // Reads what comes until the connection ends.
   void drain() {
@@ -129,11 +141,49 @@ protected:
     return numbers;
   }
 
+  Json config_of(std::uint64_t number) {
+    auto reader = daemon_->store().open_checkpoint({"m", number});
+    return reader.ok() ? read_config(**reader).take() : Json();
+  }
+
   const ckpt::TempDir directory_;
   std::unique_ptr<Daemon> daemon_;
 };
 
 // The end of an epoch comes in the same moment as the news: it must not pass for the copy that was asked for.
+TEST_F(MachineTest, ARestoredMachinesCheckpointsHaveItsConfigurationFromTheFirstOn) {
+  const Json first = {{"argv", {"first"}}}, second = {{"argv", {"second"}}};
+  ASSERT_TRUE(daemon_->protect("m", first, Json()).ok());
+  Qemu(socket()).greet_and_commit();
+  ASSERT_TRUE(daemon_->protect("m", second, Json()).ok());
+  auto source = daemon_->store().checkpoint({"m", numbers().front()}).take();
+  ASSERT_EQ(config_of(source.id.number), first);
+  ASSERT_TRUE(make_directories(daemon_->run_dir().restore("m")).ok());
+  Qemu restored(socket());
+  ASSERT_EQ(restored.greet(0, grant_base(daemon_->run_dir(), "m", source).take()).mode, WelcomeMode::continue_);
+  EXPECT_EQ(config_of(restored.commit()), first);
+  // As when the guest is to run: what is connected has it.
+  ASSERT_TRUE(daemon_->protect("m", first, Json()).ok());
+  EXPECT_EQ(config_of(restored.commit()), first);
+}
+
+TEST_F(MachineTest, ANewConfigurationIsInEveryCheckpointThatBeginsAfterwards) {
+  const Json first = {{"argv", {"first"}}}, second = {{"argv", {"second"}}};
+  ASSERT_TRUE(daemon_->protect("m", first, Json()).ok());
+  std::uint64_t newest = 0;
+  {
+    Qemu qemu(socket());
+    qemu.greet();
+    newest = qemu.commit();
+    ASSERT_TRUE(daemon_->protect("m", second, Json()).ok());
+    qemu.drain();
+  }
+  ASSERT_EQ(config_of(newest), first);
+  Qemu again(socket());
+  EXPECT_EQ(again.greet(newest).mode, WelcomeMode::continue_);
+  EXPECT_EQ(config_of(again.commit()), second);
+}
+
 TEST_F(MachineTest, DamageIsFollowedByAFullCopyWhateverComesMeanwhile) {
   std::uint64_t newest = 0;
   for (int round = 0; round < 30; ++round) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -53,7 +54,8 @@ public:
     // What hello.base stands for. A claim is no proof: whoever began the restore says it here. Number 0: none, and
     // everything is copied.
     CheckpointId base;
-    bool start_anew = false;  // QEMU must send everything: what its checkpoints rest on cannot be read
+    bool start_anew = false;            // QEMU must send everything: what its checkpoints rest on cannot be read
+    std::optional<std::string> config;  // instead of Options::config
   };
   // Called from within feed(), on the thread that called it.
   struct Events {
