@@ -97,6 +97,11 @@ std::string text_of(const Json& object, const char* key, const std::string& fall
   return field && field->is_string() ? field->get<std::string>() : fallback;
 }
 
+bool flag_of(const Json& object, const char* key) {
+  const Json& value = member_of(object, key);
+  return value.is_boolean() && value.get<bool>();
+}
+
 const Json& member_of(const Json& object, const char* key) {
   static const Json null;
   auto it = object.is_object() ? object.find(key) : object.end();

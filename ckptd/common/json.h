@@ -33,6 +33,7 @@ ckpt::Result<std::vector<std::string>> string_array(const Json& object, const ch
 // For answers of our own making: a wrong type reads as the default.
 std::string text_of(const Json& object, const char* key, const std::string& fallback = {});
 std::uint64_t number_of(const Json& object, const char* key, std::uint64_t fallback = 0);
+bool flag_of(const Json& object, const char* key);           // false when absent, or no flag
 const Json& member_of(const Json& object, const char* key);  // null when absent, or when it is no object
 
 Json error_answer(const ckpt::Error& error);

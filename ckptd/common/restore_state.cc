@@ -14,11 +14,6 @@ namespace {
 
 constexpr std::size_t disk_limit = 256;
 
-bool flag_of(const Json& json, const char* key) {
-  auto it = json.find(key);
-  return it != json.end() && it->is_boolean() && it->get<bool>();
-}
-
 ProcessId process_of(const Json& json, const char* key) {
   auto it = json.find(key);
   return it == json.end() ? ProcessId{} : process_from_json(*it);
@@ -69,6 +64,7 @@ Json to_json(const RestoreState& state) {
           {"bandwidth_bytes_s", state.bandwidth_bytes_s},
           {"probes", state.probes},
           {"probe_timeout_ms", state.probe_timeout_ms},
+          {"former", state.former},
           {"begun_ns", state.begun_ns},
           {"running_ns", state.running_ns},
           {"local_ns", state.local_ns}};
@@ -106,6 +102,7 @@ ckpt::Result<RestoreState> restore_from_json(const Json& json) {
   }
   state.bandwidth_bytes_s = number_of(json, "bandwidth_bytes_s");
   state.probe_timeout_ms = number_of(json, "probe_timeout_ms");
+  if (auto former = json.find("former"); former != json.end() && former->is_object()) state.former = *former;
   state.begun_ns = number_of(json, "begun_ns");
   state.running_ns = number_of(json, "running_ns");
   state.local_ns = number_of(json, "local_ns");

@@ -41,6 +41,7 @@ struct RestoreState {
   std::uint64_t bandwidth_bytes_s = 0;  // 0: no limit
   std::vector<std::string> probes;
   std::uint64_t probe_timeout_ms = 0;
+  Json former;  // ckptd's own: what the name is to be again when the guest never runs; null: what it is
   std::uint64_t begun_ns = 0, running_ns = 0, local_ns = 0;  // CLOCK_REALTIME
 
   std::string log_path(const std::string& directory) const { return directory + "/log"; }

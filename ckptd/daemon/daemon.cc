@@ -165,6 +165,39 @@ ckpt::Status Daemon::unprotect(const std::string& name) {
   return {};
 }
 
+Json Daemon::former(const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  auto known = records_.find(name);
+  if (known == records_.end()) return Json::object();
+  return {{"config", known->second.config},
+          {"protected", known->second.is_protected},
+          {"domain", known->second.domain},
+          {"served", machines_.contains(name)}};
+}
+
+void Daemon::put_back(const std::string& name, const Json& former) {
+  std::shared_ptr<Machine> machine;
+  {
+    std::lock_guard lock(mutex_);
+    auto known = records_.find(name);
+    if (known == records_.end()) return;
+    if (!flag_of(former, "served")) machine = take_machine(name);
+    if (former.empty()) {
+      files_.remove(name);
+      records_.erase(known);
+    } else {
+      Record& record = known->second;
+      if (const Json& config = member_of(former, "config"); config.is_object()) record.config = config;
+      record.is_protected = flag_of(former, "protected");
+      record.domain = text_of(former, "domain");
+      if (auto saved = files_.save(name, record); !saved.ok()) log_line(name + ": " + saved.error().message());
+      if (auto still = machines_.find(name); still != machines_.end()) still->second->set_config(record.config);
+    }
+  }
+  // Without the lock: see unprotect().
+  if (machine) machine->stop();
+}
+
 ckpt::Status Daemon::forget(const std::string& name) {
   if (auto running = machine(name); running && running->status().connected)
     return make_error(Code::busy, "'" + name + "' is connected: stop it, or 'ckptctl unprotect " + name + "' first");

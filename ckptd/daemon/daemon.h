@@ -48,6 +48,10 @@ public:
   // Makes the machine known and listens for it; config and policy replace what was there when they are not null.
   ckpt::Result<Policy> protect(const std::string& name, const Json& config, const Json& policy);
   ckpt::Status unprotect(const std::string& name);
+  // What protect() is about to change about the name, and how it becomes that again: with no machine that was not
+  // there.
+  Json former(const std::string& name) const;
+  void put_back(const std::string& name, const Json& former);
   ckpt::Status forget(const std::string& name);
   ckpt::Result<Policy> set_policy(const std::string& name, const Json& policy);
   // What the machine's next checkpoints would build upon is damaged: see Machine::start_anew(). Holds, whatever ends,

@@ -213,6 +213,7 @@ bool Supervisor::tend_start(RestoreState& state) {
     if (!runs || !runs->ok()) return false;
     if (**runs) {
       state.phase = "running";
+      state.former = Json();
       state.running_ns = wall_clock_ns();
       log_line(state.name + ": ckptctl ended, but the guest runs");
       return true;
@@ -330,7 +331,9 @@ void Supervisor::close(RestoreState& state, const std::string& phase, const std:
   if (phase == "failed") {
     terminate(state.qemu, SIGKILL);
     revoke_base(daemon_.run_dir(), state.name);
+    if (!state.former.is_null()) daemon_.put_back(state.name, state.former);
   }
+  state.former = Json();
   terminate(state.agent, SIGTERM);
   for (const auto& disk : state.disks) terminate(disk.server, SIGTERM);
   ::unlink(daemon_.run_dir().device_state(state.name).c_str());

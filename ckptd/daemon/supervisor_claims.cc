@@ -162,17 +162,18 @@ ckpt::Status Supervisor::update(const std::string& token, RestoreState state, co
     return make_error(Code::invalid, "a restore from " + now.source + " in phase '" + now.phase +
                                          "' cannot become one from " + state.source + " in phase '" + state.phase +
                                          "'");
-  // Not earlier: what fails before the guest may run leaves the name as it was. Its QEMU comes back for the socket.
-  if (state.phase == "resuming" && now.phase != "resuming") {
-    auto policy = daemon_.protect(state.name, config, Json());
-    if (!policy.ok()) return policy.error();
-  }
+  const bool resumes = state.phase == "resuming" && now.phase != "resuming";
   state.token = token;
   state.starter = now.starter;
+  state.former = resumes ? daemon_.former(state.name) : state.phase == "running" ? Json() : now.former;
   known->state = std::move(state);
   auto saved = save(*known);
   // A guest that runs is no failure.
-  return known->state.phase == "running" ? ckpt::Status() : saved;
+  if (known->state.phase == "running") return {};
+  if (!saved.ok() || !resumes) return saved;
+  // Not earlier: its QEMU comes back for the socket. Not before it is written down what the name was.
+  auto policy = daemon_.protect(known->state.name, config, Json());
+  return policy.ok() ? ckpt::Status() : policy.error();
 }
 
 ckpt::Status Supervisor::abandon(const std::string& name, const std::string& token, const std::string& reason) {

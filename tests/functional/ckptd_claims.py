@@ -151,9 +151,8 @@ def starter_dies(site):
             starter.serve_qmp()
             for step in steps:
                 starter.tell(step)
+            assert knows_b(site) == ("resuming" in steps), "a machine that never ran is protected, or one that was to run is not"
             starter.kill()
-            known = "b" in [m["name"] for m in site.ctl("status")["machines"]]
-            assert known == ("resuming" in steps), "a machine that never ran is protected, or one that was to run is not"
             if steps != ["starting", "resuming"]:
                 answer = begin(site)
                 assert answer["ok"], answer
@@ -163,9 +162,60 @@ def starter_dies(site):
             else:
                 assert "ckptctl ended" in phase_of(site, ("failed",))["reason"]
                 wait_until(starter.has_nothing_left, 30, "QEMU and agent to be ended, as the guest never ran")
-            assert pins(site) == set()
+            assert pins(site) == set() and not knows_b(site)
         finally:
             starter.end()
+
+
+def knows_b(site):
+    return "b" in [m["name"] for m in site.ctl("status")["machines"]]
+
+
+def name_is_put_back(site):
+    """A restore that fails when its guest was about to run, also with another ckptd: the name's configuration and protection are what
+    they were."""
+    own = {"version": 1, "argv": ["own"]}
+
+    def is_now(protected):
+        with open(site.store + "/machines/b.json", encoding="utf-8") as file:
+            kept = json.load(file)
+        return kept["config"] == own and kept["protected"] == protected and os.path.exists(site.run_dir + "/b.sock") == protected
+
+    assert ask(site, verb="protect", machine="b", config=own)["ok"]
+    for protected in (True, False):
+        if not protected:
+            site.ctl("unprotect", "b")
+        for restarts in (False, True):
+            starter = Starter(site)
+            try:
+                starter.tell("starting")
+                assert is_now(protected)
+                os.mkdir(f"{site.run_dir}/restore/b/state.json.new")
+                try:
+                    starter.tell("resuming")
+                except AssertionError:
+                    pass
+                else:
+                    raise AssertionError("what could not be written down was taken")
+                finally:
+                    os.rmdir(f"{site.run_dir}/restore/b/state.json.new")
+                assert is_now(protected), "it is protected for a guest that is not to run"
+                assert abandon(site, starter.token)["ok"]
+            finally:
+                starter.end()
+            starter = Starter(site)
+            try:
+                starter.tell("starting")
+                starter.tell("resuming")
+                assert not is_now(protected)
+                if restarts:
+                    site.stop(signal.SIGKILL)
+                    site.start()
+                assert abandon(site, starter.token)["ok"] and is_now(protected), (protected, restarts)
+            finally:
+                starter.end()
+    site.ctl("forget", "b")
+    print("what failed at the last step has changed nothing of its name")
 
 
 def starter_dies_early(site):
@@ -408,7 +458,7 @@ with Site(interval="50ms") as shared:
     try:
         status, text = Generator(shared, ["a"], "--epochs", "4", "--ram", "2", "--disk", "0").end()
         assert status == 0, text
-        for case in (one_wins, starter_dies, starter_dies_early, ckptd_dies, nothing_runs_unrecorded, guest_runs, host_restarts, original_lives):
+        for case in (one_wins, starter_dies, name_is_put_back, starter_dies_early, ckptd_dies, nothing_runs_unrecorded, guest_runs, host_restarts, original_lives):
             case(shared)
     except BaseException:
         print(shared.log_text())
