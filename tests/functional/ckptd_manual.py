@@ -49,6 +49,11 @@ assert set(daemon_words) - {"--help", "--version"} == options_in(help_of("ckptd"
 assert options_of_page(page) == everything, options_of_page(page) ^ everything
 assert options_of_page(read("doc/man/ckptd.8")) == options_in(help_of("ckptd")), options_in(help_of("ckptd"))
 
+# The protection element: page, document and schema know the same attributes.
+attributes = re.findall(r'<attribute name="(\w+)">', read("libvirt-hooks/ckpt-domain.rng"))
+assert re.findall(r"^\.It Cm (\w+)$", read("doc/man/ckpt-libvirt.7"), re.M) == attributes, attributes
+assert re.findall(r"^\| `(\w+)` \|", read("doc/libvirt.md").split("| attribute |")[1].split("\n\n")[0], re.M) == attributes
+
 # Exit statuses: as many as result.h has codes.
 codes = re.findall(r"^  (\w+) = (\d+),", read("libckpt/include/ckpt/result.h"), re.M)
 statuses = re.findall(r"^\.It (\d+)$", page.split("The same for every command")[0], re.M)
