@@ -34,10 +34,11 @@ LibvirtDomains::~LibvirtDomains() { thread_.join(); }
 
 void LibvirtDomains::watch() {
   inotify_.reset();
-  if (auto made = make_libvirt_directory(daemon_.run_dir()); !made.ok()) {
-    log_line("libvirt: " + made.error().message());
-    return;
-  }
+  auto made = make_libvirt_directory(daemon_.run_dir());
+  std::string complaint = made.ok() ? "" : "libvirt: " + made.error().message();
+  if (complaint != complaint_ && !made.ok()) log_line(complaint);
+  complaint_ = complaint;
+  if (!made.ok()) return;
   inotify_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (inotify_ && ::inotify_add_watch(inotify_.get(), daemon_.run_dir().libvirt().c_str(), events) < 0)
     inotify_.reset();

@@ -44,7 +44,8 @@ private:
   void end(Known& known);
 
   Daemon& daemon_;
-  os::Fd inotify_;  // none: looked at once a second
+  os::Fd inotify_;         // none: looked at once a second
+  std::string complaint_;  // the last that was logged of the directory itself
   mutable std::mutex mutex_;
   std::map<std::string, Known> domains_;  // by UUID
   std::thread thread_;
