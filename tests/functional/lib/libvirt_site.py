@@ -11,8 +11,8 @@
         site.virsh("start", "web1")
         site.wait_checkpoints("web1", 3)
 
-libvirtd is stock. It sees its directories and /run elsewhere, in a mount namespace of its own; users, security driver
-and sandbox are those that it takes by itself. Its QEMUs find the hook and the launcher where an admin would put them.
+libvirtd is stock. It sees its directories and /run elsewhere, in a mount namespace of its own; user, security driver
+and sandbox of its QEMUs are those that it takes by itself. Its QEMUs find the hook and the launcher where an admin would put them.
 """
 import glob
 import os
@@ -89,6 +89,10 @@ class LibvirtSite(Site):
         for name, text in CONFIG.items():
             with open(f"{self.base}/etc/{name}", "w", encoding="utf-8") as file:
                 file.write(text.replace("{uuid}", str(uuid.uuid4())))
+        if os.path.exists("/dev/kvm"):
+            # Whichever group has it here: a KVM that is there and refuses QEMU costs libvirtd half a minute a QEMU.
+            with open(f"{self.base}/etc/qemu.conf", "a", encoding="utf-8") as file:
+                file.write(f'group = "+{os.stat("/dev/kvm").st_gid}"\n')
         shutil.copy(LAUNCHER, self.launcher)
         shutil.copy(HOOK, self.base + "/etc/hooks/qemu.d/ckpt")
 
