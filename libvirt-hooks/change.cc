@@ -2,6 +2,7 @@
 #include "change.h"
 
 #include <cstdlib>
+#include <optional>
 
 #include "domain_xml.h"
 #include "edit_xml.h"
@@ -16,6 +17,7 @@ using ckptd::Json;
 namespace {
 
 constexpr const char* prefix = "ckpt";
+const Json no_domain = {{"domain", nullptr}};
 
 struct Found {
   Connection connection;
@@ -31,16 +33,19 @@ struct Found {
   unsigned read_from() const { return persistent ? VIR_DOMAIN_AFFECT_CONFIG : VIR_DOMAIN_AFFECT_LIVE; }
 };
 
-ckpt::Result<Found> find(const std::string& uri, const std::string& name) {
+// Nothing: libvirt knows no domain of this name.
+ckpt::Result<std::optional<Found>> find(const std::string& uri, const std::string& name) {
   Found found;
   CKPT_ASSIGN(found.connection, connect(uri));
-  CKPT_ASSIGN(found.domain, find_domain(found.connection.get(), name));
+  auto domain = find_domain(found.connection.get(), name);
+  if (!domain.ok() && domain.error().code == Code::not_found) return std::optional<Found>();
+  CKPT_ASSIGN(found.domain, std::move(domain));
   CKPT_ASSIGN(found.uuid, uuid_of(found.domain.get()));
   int active = virDomainIsActive(found.domain.get()), persistent = virDomainIsPersistent(found.domain.get());
   if (active < 0 || persistent < 0) return libvirt_error("domain '" + name + "'");
   found.running = active == 1;
   found.persistent = persistent == 1;
-  return found;
+  return std::optional(std::move(found));
 }
 
 // Empty: it has none.
@@ -88,28 +93,29 @@ ckpt::Result<std::string> why_unprotected(const Found& found) {
 
 ckpt::Result<Json> protect_domain(const std::string& uri, const ckptd::RunDir& run_dir, const Wish& wish) {
   CKPT_TRY(policy_of(wish.interval, wish.retention));
-  CKPT_ASSIGN(Found found, find(uri, wish.domain));
-  CKPT_ASSIGN(std::string before, element_of(found));
+  CKPT_ASSIGN(auto found, find(uri, wish.domain));
+  if (!found) return no_domain;
+  CKPT_ASSIGN(std::string before, element_of(*found));
   // Nothing is changed into what would be refused.
   CKPT_ASSIGN(std::string machine, attribute_of(before, "machine"));
-  if (auto name = machine_of(machine, virDomainGetName(found.domain.get())); !name.ok()) return name.error();
+  if (auto name = machine_of(machine, virDomainGetName(found->domain.get())); !name.ok()) return name.error();
   CKPT_ASSIGN(std::string element,
               with_attributes(before, {{"interval", wish.interval}, {"retention", wish.retention}}));
-  CKPT_TRY(name_launcher(found));
-  CKPT_TRY(set_element(found, element.c_str()));
-  CKPT_TRY(follow_domain(found.connection.get(), found.uuid, run_dir));
-  CKPT_ASSIGN(std::string error, why_unprotected(found));
-  return Json{{"domain", wish.domain}, {"running", found.running}, {"error", error}};
+  CKPT_TRY(name_launcher(*found));
+  CKPT_TRY(set_element(*found, element.c_str()));
+  CKPT_TRY(follow_domain(found->connection.get(), found->uuid, run_dir));
+  CKPT_ASSIGN(std::string error, why_unprotected(*found));
+  return Json{{"domain", wish.domain}, {"running", found->running}, {"error", error}};
 }
 
 ckpt::Result<Json> unprotect_domain(const std::string& uri, const ckptd::RunDir& run_dir, const std::string& name) {
-  CKPT_ASSIGN(Found found, find(uri, name));
-  CKPT_ASSIGN(std::string element, element_of(found));
-  if (element.empty())
-    return make_error(Code::refused, "domain '" + name + "' has no protection element: nothing to take away");
-  CKPT_TRY(set_element(found, nullptr));
-  CKPT_TRY(follow_domain(found.connection.get(), found.uuid, run_dir));
-  return Json{{"domain", name}, {"running", found.running}, {"error", ""}};
+  CKPT_ASSIGN(auto found, find(uri, name));
+  if (!found) return no_domain;
+  CKPT_ASSIGN(std::string element, element_of(*found));
+  if (element.empty()) return no_domain;
+  CKPT_TRY(set_element(*found, nullptr));
+  CKPT_TRY(follow_domain(found->connection.get(), found->uuid, run_dir));
+  return Json{{"domain", name}, {"running", found->running}, {"error", ""}};
 }
 
 }  // namespace libvirt_hooks

@@ -16,10 +16,11 @@ struct Wish {
   std::string interval, retention;  // empty: as they are
 };
 
-// The element is there, and <emulator> names the launcher. The answer: `domain`, `running`, `error` (why it is not
-// protected while it runs on, or empty). Errors: not_found: no such domain.
+// The element is there, and <emulator> names the launcher. The answer: `domain` (null: there is none of this name, and
+// nothing was done), `running`, `error` (why it is not protected while it runs on, or empty).
 ckpt::Result<ckptd::Json> protect_domain(const std::string& uri, const ckptd::RunDir& run_dir, const Wish& wish);
-// The element is gone. The launcher stays: without an element it starts QEMU and nothing else.
+// The element is gone; `domain` is null when there was none. The launcher stays: without an element it starts QEMU and
+// nothing else.
 ckpt::Result<ckptd::Json> unprotect_domain(const std::string& uri, const ckptd::RunDir& run_dir,
                                            const std::string& name);
 

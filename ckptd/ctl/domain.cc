@@ -24,10 +24,9 @@ ckpt::Result<std::optional<Json>> change_domain(const Context& context, const st
   argv.insert(argv.end(), {"--", name});
   CKPT_ASSIGN(std::string text, run_helper(argv, bridge_limit_ms));
   CKPT_ASSIGN(Json parsed, parse_object(text));
-  auto answer = check_answer(std::move(parsed));
-  if (!answer.ok() && answer.error().code == ckpt::Code::not_found) return std::optional<Json>();
-  if (!answer.ok()) return answer.error();
-  return std::optional(answer.take());
+  CKPT_ASSIGN(Json answer, check_answer(std::move(parsed)));
+  if (member_of(answer, "domain").is_null()) return std::optional<Json>();
+  return std::optional(std::move(answer));
 }
 
 std::string domain_text(const Json& answer, const std::string& now) {

@@ -10,7 +10,8 @@
 
 namespace ckptd {
 
-// `verb` is protect or unprotect. Nothing: ckptd follows no libvirt, or that has no domain of this name.
+// `verb` is protect or unprotect. Nothing: ckptd follows no libvirt, or that has no domain of this name, or none with a
+// protection element to take away.
 ckpt::Result<std::optional<Json>> change_domain(const Context& context, const std::string& verb,
                                                 const std::string& name, const PolicyOptions& options);
 // What has become of it, for people.

@@ -146,6 +146,15 @@ def no_domain(site):
     """Names that libvirt does not know are plain machines, as without libvirt."""
     assert site.ctl("protect", "plain", "--interval", "1s")["socket"] == site.run_dir + "/plain.sock"
     assert site.machine("plain")["state"] == "waiting" and site.machine("plain")["domain"] is None
+    # A launcher that is missing is no domain that is missing.
+    site.define(Domain(site, "bare", protection=None))
+    known, os.environ["CKPT_QEMU_LAUNCHER"] = os.environ["CKPT_QEMU_LAUNCHER"], "/nowhere"
+    try:
+        said = site.ctl_text("protect", "bare")
+        raise AssertionError(said)
+    except CtlError as error:
+        assert "/nowhere" in error.text and "bare" not in site.ctl_text("status"), error
+    os.environ["CKPT_QEMU_LAUNCHER"] = known
     site.ctl("unprotect", "plain")
 
 

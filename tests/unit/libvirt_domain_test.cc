@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "domain_xml.h"
+#include "edit_xml.h"
 #include "golden.h"
 
 namespace libvirt_hooks {
@@ -193,6 +194,28 @@ TEST(LibvirtDomain, AFileThatLiesIsRefused) {
     bad.update(change);
     EXPECT_FALSE(ckptd::libvirt_domain_from_json(bad).ok()) << change.dump().substr(0, 80);
   }
+}
+
+TEST(LibvirtDomain, ItsEditsLeaveAllElse) {
+  auto merged = with_attributes("<protection interval='1s' machine='m'/>", {{"interval", "2s"}, {"retention", ""}});
+  ASSERT_TRUE(merged.ok());
+  EXPECT_EQ(*attribute_of(*merged, "interval"), "2s");
+  EXPECT_EQ(*attribute_of(*merged, "machine"), "m");
+  EXPECT_EQ(*attribute_of(*merged, "retention"), "");
+  EXPECT_EQ(*attribute_of(*with_attributes("", {{"interval", "2s"}}), "interval"), "2s");
+  EXPECT_EQ(*attribute_of("", "interval"), "");
+
+  const std::string path = "/a&b/<c>/ckpt-qemu-system-x86_64";
+  for (const std::string& before : {domain(element(""), "/usr/bin/kvm"), domain(element(""), "")}) {
+    auto edited = with_emulator(before, path);
+    ASSERT_TRUE(edited.ok()) << edited.error().message();
+    EXPECT_EQ(protection_of(*edited).error, "") << *edited;
+    EXPECT_NE(edited->find("/a&amp;b/&lt;c&gt;/ckpt-qemu-system-x86_64</emulator>"), std::string::npos) << *edited;
+    EXPECT_EQ(*with_emulator(*edited, "/other"), "") << "it has a launcher already";
+  }
+  EXPECT_NE(with_emulator("<domain><devices/></domain>", path)->find("<emulator>"), std::string::npos);
+  EXPECT_FALSE(with_emulator("<domain/>", path).ok());
+  EXPECT_FALSE(with_attributes("<protection", {}).ok());
 }
 
 }  // namespace
