@@ -185,6 +185,7 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply& reply)
   CKPT_ASSIGN(std::string as, string_field(request, "as", info.id.machine));
   CKPT_ASSIGN(std::string mode, string_field(request, "mode", "aggressive"));
   CKPT_TRY(check_machine_name(as));
+  CKPT_TRY(domains_.check_none_runs_as(as, "shut it down first, or restore beside it with --as NEWNAME"));
   // Its death ends what it has begun.
   if (!reply.peer.identified())
     return make_error(Code::unavailable,

@@ -186,6 +186,7 @@ def another_domain_of_its_name(site):
     assert machine["state"] == "waiting" and not machine["connected"], machine
     assert all(word in machine["reason"] for word in ("UUID", domain.uuid, "ckptctl forget plain")), machine
     refused(lambda: site.ctl_text("forget", "plain"), "shut it down")
+    refused(lambda: site.ctl_text("restore", "plain", "--", "qemu-system-x86_64"), "shut it down", "--as NEWNAME")
     site.virsh("destroy", "plain again")
     site.wait_state("plain", "off")
     site.ctl("forget", "plain")
