@@ -100,13 +100,9 @@ ckpt::Status Restore::make_overlay(const QemuDisk& disk, std::uint64_t size_byte
                                       10'000));
   made_files_.push_back(restored.overlay);
   CKPT_ASSIGN(std::string plugin, find_nbdkit_plugin());
-  restored.server_argv = {"nbdkit",
-                          "-f",
-                          "-r",
-                          plugin,
-                          "store=" + text_of(begun_, "store"),
-                          "checkpoint=" + state_.source,
-                          "disk=" + disk.name};
+  restored.server_argv = {
+      "nbdkit",           "-f", "-r", plugin, "store=" + text_of(begun_, "store"), "checkpoint=" + state_.source,
+      "disk=" + disk.name};
   state_.disks.push_back(std::move(restored));
   return {};
 }
