@@ -138,6 +138,7 @@ def check_capture(directory, ram, counter, **how):
         load_devices(guest, directory)
         peer.take()
         assert peer.modes == ["continue"], peer.modes
+        assert guest.cmd("stop", timeout_s=60) == "ok"
         settle(guest)
         agent.die()
         wait_state(guest, "waiting-for-agent")
