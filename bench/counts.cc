@@ -12,26 +12,16 @@
 #include "counting_env.h"
 #include "local_session.h"
 #include "machine_model.h"
+#include "must.h"
 #include "unit/fault_env.h"
 
 namespace {
 
 using namespace ckpt;
+using bench::must;
 
 constexpr std::uint64_t epochs = 100;
 constexpr std::uint64_t look_ups = 1000;
-
-template <typename T>
-T must(Result<T> result) {
-  if (result.ok()) return result.take();
-  std::fprintf(stderr, "%s\n", result.error().message().c_str());
-  std::exit(1);
-}
-void must(Status status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.error().message().c_str());
-  std::exit(1);
-}
 
 void print(const char* phase, const char* name, std::uint64_t value) {
   std::printf("%s.%s %llu\n", phase, name, static_cast<unsigned long long>(value));

@@ -11,7 +11,6 @@
 // IMAGES is a directory of files ram+NAME. Pages that are not zero are touched in random order, each once, and
 // compared.
 #include <linux/userfaultfd.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -28,6 +27,7 @@
 #include <random>
 #include <thread>
 
+#include "fault_loop.h"
 #include "guest_memory.h"
 #include "packed_pages.h"
 #include "restore_client.h"
@@ -86,23 +86,16 @@ private:
 
 // The least that any handler must do. `packed`: where the pages come from; null: from the image.
 void serve_raw(const Block& block, int userfault, const PackedPages* packed, const std::atomic<bool>& stop) {
-  std::array<uffd_msg, 64> messages;
-  pollfd item{userfault, POLLIN, 0};
-  while (!stop) {
-    if (poll(&item, 1, 100) <= 0) continue;
-    ssize_t n = read(userfault, messages.data(), sizeof(messages));
-    for (std::size_t i = 0; n > 0 && i < static_cast<std::size_t>(n) / sizeof(uffd_msg); ++i) {
-      std::uint64_t address = messages[i].arg.pagefault.address / page_bytes * page_bytes;
-      std::uint64_t offset = address - reinterpret_cast<std::uint64_t>(block.memory);
-      const std::uint8_t* page = block.image + offset;
-      if (packed) {
-        std::size_t index = 0;
-        const auto& frame = packed->frame_of(offset / page_bytes, index);
-        page = PackedPages::unpack(frame) + index * page_bytes;
-      }
-      bench::copy_into(userfault, block.memory + offset, page, page_bytes);
+  bench::serve_faults(userfault, stop, [&](std::uint64_t address) {
+    std::uint64_t offset = address - reinterpret_cast<std::uint64_t>(block.memory);
+    const std::uint8_t* page = block.image + offset;
+    if (packed) {
+      std::size_t index = 0;
+      const auto& frame = packed->frame_of(offset / page_bytes, index);
+      page = PackedPages::unpack(frame) + index * page_bytes;
     }
-  }
+    bench::copy_into(userfault, block.memory + offset, page, page_bytes);
+  });
 }
 
 void raw(const std::string& handler, const GuestMemory& memory, Toucher& toucher) {

@@ -30,25 +30,14 @@
 #include "base/hash.h"
 #include "ckpt/env.h"
 #include "ckpt/store.h"
+#include "must.h"
 
 namespace {
 
 using namespace ckpt;
+using bench::must;
 
 constexpr std::uint64_t window_pages = 65536;
-
-template <typename T>
-T must(Result<T> result) {
-  if (result.ok()) return result.take();
-  std::fprintf(stderr, "points: %s\n", result.error().message().c_str());
-  std::exit(1);
-}
-
-void must(Status status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "points: %s\n", status.error().message().c_str());
-  std::exit(1);
-}
 
 [[noreturn]] void fail(const std::string& what) {
   std::fprintf(stderr, "points: %s: %s\n", what.c_str(), std::strerror(errno));

@@ -14,26 +14,16 @@
 
 #include "ckpt/env.h"
 #include "ckpt/store.h"
+#include "must.h"
 
 namespace {
 
 using namespace ckpt;
+using bench::must;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::uint64_t ram_bytes = 4ull << 30;
 constexpr int samples = 50;
-
-template <typename T>
-T must(Result<T> result) {
-  if (result.ok()) return result.take();
-  std::fprintf(stderr, "%s\n", result.error().message().c_str());
-  std::exit(1);
-}
-void must(Status status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.error().message().c_str());
-  std::exit(1);
-}
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();

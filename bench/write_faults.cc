@@ -4,7 +4,6 @@
 // costs at least. Another thread copies the page away and lifts the protection.
 //   write_faults MEMORY_MIB COUNT    so many pages in random order: microseconds, one a line
 #include <linux/userfaultfd.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "fault_loop.h"
 #include "guest_memory.h"
 
 namespace {
@@ -32,20 +32,13 @@ void protect(int userfault, std::uint64_t address, std::uint64_t bytes, bool wan
 }
 
 void serve(int userfault, const std::atomic<bool>& stop) {
-  std::array<uffd_msg, 64> messages;
   std::array<std::uint8_t, page_bytes> copy;
-  pollfd item{userfault, POLLIN, 0};
-  while (!stop) {
-    if (poll(&item, 1, 100) <= 0) continue;
-    ssize_t n = read(userfault, messages.data(), sizeof(messages));
-    for (std::size_t i = 0; n > 0 && i < static_cast<std::size_t>(n) / sizeof(uffd_msg); ++i) {
-      std::uint64_t address = messages[i].arg.pagefault.address / page_bytes * page_bytes;
-      std::memcpy(copy.data(), reinterpret_cast<const void*>(address), page_bytes);
-      // Or the copy would be left out.
-      __asm__ volatile("" ::"r"(copy.data()) : "memory");
-      protect(userfault, address, page_bytes, false);
-    }
-  }
+  bench::serve_faults(userfault, stop, [&](std::uint64_t address) {
+    std::memcpy(copy.data(), reinterpret_cast<const void*>(address), page_bytes);
+    // Or the copy would be left out.
+    __asm__ volatile("" ::"r"(copy.data()) : "memory");
+    protect(userfault, address, page_bytes, false);
+  });
 }
 
 }  // namespace
