@@ -22,7 +22,7 @@ ckpt::Status tell_agent(const RestoreState& state, const std::string& line) {
   CKPT_ASSIGN(auto answer, channel.read_line(answer_limit_ms));
   if (!answer) return make_error(Code::unavailable, "restore-agent has closed the connection");
   CKPT_ASSIGN(Json said, parse_object(*answer));
-  if (member_of(said, "ok") == Json(true)) return {};
+  if (flag_of(said, "ok")) return {};
   return make_error(Code::refused, "restore-agent: " + text_of(said, "error", "no reason given"));
 }
 

@@ -54,7 +54,7 @@ ckpt::Result<LibvirtDomain> libvirt_domain_from_json(const Json& json) {
   CKPT_ASSIGN(domain.name, required_string(json, "name"));
   CKPT_ASSIGN(domain.machine, string_field(json, "machine"));
   CKPT_ASSIGN(domain.error, string_field(json, "error"));
-  domain.required = member_of(json, "required") == Json(true);
+  domain.required = flag_of(json, "required");
   if (const Json& policy = member_of(json, "policy"); policy.is_object()) domain.policy = policy;
   CKPT_ASSIGN(domain.user, user_from_json(member_of(json, "user")));
   CKPT_ASSIGN(domain.xml, string_field(json, "xml"));

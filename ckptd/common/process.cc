@@ -54,11 +54,9 @@ std::vector<char*> pointers(const std::vector<std::string>& argv) {
   return list;
 }
 
-// What a child will be: all that needs memory, got before there is a child.
+// What a child will be, beside its options: all that needs memory, got before there is a child.
 struct Image {
   std::vector<char*> argv;
-  std::string directory, log_path;
-  bool keep_input;
   os::Fd listener;
   std::vector<std::string> environment_texts;
   std::vector<char*> environment;
@@ -69,10 +67,7 @@ constexpr int first_handed_over = 3;  // SD_LISTEN_FDS_START
 constexpr std::size_t pid_digits = 20;
 
 ckpt::Result<Image> image_of(const std::vector<std::string>& argv, const SpawnOptions& options) {
-  Image image{.argv = pointers(argv),
-              .directory = options.directory,
-              .log_path = options.log_path,
-              .keep_input = options.keep_input};
+  Image image{.argv = pointers(argv)};
   // A socket that was handed to us is not the child's.
   for (char** variable = environ; *variable != nullptr; ++variable)
     if (std::strncmp(*variable, "LISTEN_", 7) != 0) image.environment_texts.emplace_back(*variable);
@@ -94,19 +89,19 @@ void write_decimal(char* out, pid_t number) {
 }
 
 // In the child, between fork and exec: only calls that are safe there.
-[[noreturn]] void become(const Image& image, int report) {
+[[noreturn]] void become(const Image& image, const SpawnOptions& options, int report) {
   auto fail = [&report] {
     int error = errno;
     (void)!::write(report, &error, sizeof(error));
     ::_exit(127);
   };
-  if (!image.directory.empty() && ::chdir(image.directory.c_str()) != 0) fail();
-  if (!image.keep_input) {
+  if (!options.directory.empty() && ::chdir(options.directory.c_str()) != 0) fail();
+  if (!options.keep_input) {
     int null = ::open("/dev/null", O_RDONLY);
     if (null < 0 || ::dup2(null, 0) < 0) fail();
   }
-  if (!image.log_path.empty()) {
-    int log = ::open(image.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  if (!options.log_path.empty()) {
+    int log = ::open(options.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (log < 0 || ::dup2(log, 1) < 0 || ::dup2(log, 2) < 0) fail();
   }
   // Out of the way of those that have a place; the last of them is the report's.
@@ -165,7 +160,7 @@ ckpt::Result<ProcessId> spawn_detached(const std::vector<std::string>& argv, con
       ::close(release_end.get());
       char go;
       if (::read(wait_end.get(), &go, 1) != 1) ::_exit(127);
-      become(image, write_end.get());
+      become(image, options, write_end.get());
     }
     int report = child < 0 ? errno : -child;
     (void)!::write(write_end.get(), &report, sizeof(report));

@@ -31,7 +31,7 @@ ckpt::Result<std::optional<Json>> change_domain(const Context& context, const st
 
 std::string domain_text(const Json& answer, const std::string& now) {
   std::string text = "domain " + text_of(answer, "domain") + " is " + now;
-  if (member_of(answer, "running") != Json(true)) return text + " when it starts";
+  if (!flag_of(answer, "running")) return text + " when it starts";
   std::string error = text_of(answer, "error");
   return error.empty() ? text : text + " from its next start on: " + error;
 }

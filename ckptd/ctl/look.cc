@@ -77,7 +77,7 @@ std::string overview_text(const Json& answer) {
     text += "domain " + text_of(domain, "name") + " runs UNPROTECTED: " + text_of(domain, "reason") + "\n";
   text += "store " + text_of(store, "path") + ": " + std::to_string(number_of(store, "checkpoints")) + " points, " +
           format_size(number_of(store, "stored_bytes")) + ", " + format_size(number_of(store, "free_bytes")) + " free" +
-          (member_of(store, "damaged") == Json(true) ? ", DAMAGED: read-only" : "") + "\n";
+          (flag_of(store, "damaged") ? ", DAMAGED: read-only" : "") + "\n";
   for (const Json& damage : array_of(store, "damage"))
     text += "store: " + text_of(damage, "place") + " is damaged (" + text_of(damage, "reason") +
             "): 'ckptctl verify' names the checkpoints to remove; older garbage is kept until then\n";

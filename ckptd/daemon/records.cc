@@ -24,7 +24,7 @@ ckpt::Result<Record> read_record(const std::string& path) {
   if (auto config = json.find("config"); config != json.end() && config->is_object()) record.config = *config;
   CKPT_ASSIGN(record.policy, policy_from_json(json.value("policy", Json::object()), Policy{}));
   record.is_protected = json.value("protected", Json(true)) == Json(true);
-  record.start_anew = json.value("start_anew", Json(false)) == Json(true);
+  record.start_anew = flag_of(json, "start_anew");
   record.domain = text_of(json, "domain");
   return record;
 }
