@@ -18,8 +18,6 @@ using std::chrono::steady_clock;
 namespace {
 
 constexpr auto retry_interval = std::chrono::milliseconds(50);
-// What one leaf of the manifest's tree maps: looked up at once.
-constexpr std::uint64_t around_pages = 64;
 // 64 KiB: what cut the number of faults to a thirteenth without costing a noticeable time.
 constexpr std::uint64_t near_pages = 16;
 // In one call, for who comes meanwhile waits for its end.
@@ -123,8 +121,8 @@ bool FaultIn::serve_waiting() {
 
 Result<Fill> FaultIn::fill_page(const UnitId& id, bool& zero) {
   Region& region = map_.region(id);
-  std::uint64_t first = id.unit / around_pages * around_pages;
-  CKPT_ASSIGN(Places around, loader_.places(region.object(), first, std::min(first + around_pages, region.units())));
+  std::uint64_t first = id.unit / leaf_pages * leaf_pages;
+  CKPT_ASSIGN(Places around, loader_.places(region.object(), first, std::min(first + leaf_pages, region.units())));
   auto at = std::lower_bound(around.pages.begin(), around.pages.end(), id.unit,
                              [](const ckpt::PagePlace& page, std::uint64_t wanted) { return page.page < wanted; });
   zero = at == around.pages.end() || at->page != id.unit;

@@ -11,6 +11,9 @@
 
 namespace agent {
 
+// What one leaf of the manifest's tree maps: looked up at once.
+inline constexpr std::uint64_t leaf_pages = 64;
+
 // Pages of one object that are not zero. Where they are holds for the opening they were looked up in only.
 struct Places {
   std::shared_ptr<Source::Opened> opened;

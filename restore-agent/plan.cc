@@ -17,8 +17,6 @@ namespace {
 constexpr std::uint64_t near_pages = 64;
 // Of the working set: with more it is none, and all of it comes anyway.
 constexpr std::size_t windows_limit = 4096;
-// What one leaf of the manifest's tree maps.
-constexpr std::uint64_t leaf_pages = 64;
 // Hints are looked at that often.
 constexpr std::size_t batch_pages = 512;
 constexpr std::size_t list_batch_pages = 256;
