@@ -106,6 +106,7 @@ ckpt::Status QemuCommand::read_arguments(const std::vector<std::string>& argv) {
   for (std::size_t i = 1; i < argv.size(); ++i) {
     Argument argument;
     argument.option = argv[i].starts_with("--") ? argv[i].substr(1) : argv[i];
+    if (argument.option.starts_with("--")) return make_error(Code::invalid, "QEMU has no option " + argv[i]);
     if (!argument.option.starts_with("-")) {
       // A bare word is the first disk's image.
       argument.value = argv[i];

@@ -56,6 +56,7 @@ TEST(QemuCommand, RefusesWhatWouldReadDifferentlyWhenWrittenAgain) {
   EXPECT_NE(refusal({"qemu", "-device", ",{x"}).find("has no name"), std::string::npos);
   EXPECT_NE(refusal({"qemu", "-drive", "file=/a,i.b,,format=raw"}).find("has no name"), std::string::npos);
   EXPECT_NE(refusal(Words(5000, "-S")).find("4096"), std::string::npos);
+  EXPECT_EQ(refusal({"qemu", "---drive", "file=/a.img"}), "QEMU has no option ---drive");
 }
 
 TEST(QemuCommand, ReplacesADrive) {
