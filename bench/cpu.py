@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """CPU time of protection.
 
+Row: 14.
 Measured: CPU milliseconds (/proc/PID/stat) for each MiB that the epochs carried, at one second: of ckptd, and of QEMU more than the same guest and load
 take unprotected, in turn, its vCPU and its other threads apart.
 Floor: pages of the same guest compressed by zstd -1 alone (bench/ingest.cc), CPU time, once.
-Peer: none.
+Peer: none: nothing else captures a machine continuously.
 Target: none; it is stated, and shall fall.
 """
 import re

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Guest pause per epoch.
 
+Row: 1 (against dirty pages) and 2 (against the size of the machine).
 Measured: what QEMU reports of each pause (query-checkpoint-stream), from stopping the virtual CPUs until they run again, against the
 memory that an epoch carries and against the size of the machine. A Linux guest under TCG that writes random pages and its disk;
 our bare guest under KVM. Beside it once what the guest itself sees: the longest step of its counter.
@@ -35,6 +36,8 @@ def run(bench):
         bench.note("KVM: scripts/kvm-probe says that it does not run our bare guest here.")
     bench.plot("Pause against what the epoch carried", "MiB", "ms, median", curve)
     by_size(bench)
+    bench.if_missed("What takes the pause is above, part by part: saving the devices' state is most of a short one; next: state of a device that has not changed since the "
+                    "last epoch is taken from there.")
 
 
 def by_dirty_pages(bench, machine, accel, curve):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Size of the store.
 
+Row: 7.
 Measured: bytes that a store's files take, for the first point of a machine and for the one-second points after it, memory, disk and
 device state: a Debian guest of 512 MiB that its clients keep busy (Redis, PostgreSQL, nginx). 10 points, not an hour's 3,600: what the peers
 need for one bounds it. With --quick the small guest, under its own load.
@@ -48,6 +49,8 @@ def run(bench):
     bench.note("The first point: " + shares(figures[0]) + ". The points after it: " + shares(changed)
                + f"; {changed['pages'] / count:.0f} pages a point, {carried / count / 4096:.0f} carried.")
     bench.note("A page that the guest has freed is stored like any other unless it is zero: whether it is free cannot be told from outside yet.")
+    bench.if_missed("Of what changed, what is new has to be kept, as zstd has it; what was somewhere before, or equals a disk block, is all that can be won; next: longer "
+                    "frames for pages that change together, and free pages, told by the guest's balloon.")
 
 
 class OursFromFiles(peers.Peer):

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Tasks during a restore.
 
+Row: 12 (GCC, SFTP, GREP, generator of I/O).
 Measured: work inside a Debian guest, begun with the first answer after a restore, lazily and aggressively, from a local store and from one behind a
 link of 100 Mb/s and 2 ms: the seconds of a GREP over a file system's tree and, after it, MiB/s of a generator of 80 % reads and 20 % writes over 96 MiB
 that nothing has cached, by size of a block and by locality (spread: anywhere; local: 90 % of the requests in a tenth of the file). After a restore of
 their own each: the seconds of GCC, which builds and links a program of five files, and of an SFTP download of 16 MiB out of the guest, both with the SSH
 login that begins them. Neither was used before, so that gcc, its headers and libraries, and the file, come from the restored disks.
 Floor: the same machine, from the same instant, without having been lost.
-Peer: none: nobody else restores lazily from a store over a link; QEMU's own restore from a local file is in "Time to the first useful answer".
+Peer: none: nothing else restores over a link without having fetched all before; QEMU's restore from a local file is in "Time to the first useful answer".
 Target: none for a single task; every curve shall have the shape of the one before the loss.
 """
 import contextlib

@@ -3,6 +3,7 @@
 
     \"\"\"Title.
 
+    Row: which of the rows of what is to be measured (issue 3), for those who look for one.
     Measured: what, and by which clock.
     Floor: what the same machine can do at best, measured in the same run.
     Peer: who else does it.
@@ -14,7 +15,7 @@
             ours.append(...); floor.append(...)
         bench.row("57 MiB an epoch", "ms", ours, floor=floor, target=Target(at_most=1.3, of="floor"))
         bench.plot("title", "x", "y", {"ours": [(x, y), ...]})
-        bench.note("missed because …; next: …")
+        bench.if_missed("… takes most of it; next: …")
 
 The head is printed in the report, so that it cannot disagree with the code beside it. `Skip` leaves it out, by reason.
 """
@@ -31,7 +32,7 @@ import stats
 
 BENCH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(BENCH)
-HEADS = ("Measured", "Floor", "Peer", "Target")
+HEADS = ("Row", "Measured", "Floor", "Peer", "Target")
 
 
 class Skip(Exception):
@@ -81,7 +82,7 @@ class Bench:
     def __init__(self, name, options):
         self.name, self.options, self.quick = name, options, options.quick
         self.build = os.environ.get("CKPT_BUILD", ROOT + "/build")
-        self.rows, self.notes, self.plots = [], [], []
+        self.rows, self.notes, self.reasons, self.plots = [], [], [], []
         self.skipped = ""
         self.seconds = 0.0
         self.scratch = None
@@ -99,6 +100,14 @@ class Bench:
 
     def note(self, text):
         self.notes.append(text)
+
+    def if_missed(self, text):
+        """Why a target is out of reach, and the next idea: said only where one was missed."""
+        self.reasons.append(text)
+
+    def verdicts(self):
+        """Of each target: met, missed, or None where it cannot be told."""
+        return [target.met(row) for row in self.rows for target in row.targets]
 
     def plot(self, title, x, y, series, **how):
         """`series`: {name: [(x, y), …]}; `how` as in plot.svg()."""
@@ -162,7 +171,7 @@ def load(name):
 
 
 def head_of(module):
-    """Title and the four heads of a measurement's docstring; a missing one is an error."""
+    """Title and the heads of a measurement's docstring; a missing one is an error."""
     text = module.__doc__ or ""
     title = text.strip().splitlines()[0].rstrip(".") if text.strip() else ""
     heads = {}

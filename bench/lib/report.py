@@ -54,7 +54,7 @@ def measured(bench, plots):
         yield f"Not measured: {bench.skipped}."
     if bench.rows:
         yield from table(bench.rows)
-    for note in bench.notes:
+    for note in bench.notes + [f"**Missed**: {reason}" for reason in bench.reasons if False in bench.verdicts()]:
         yield ""
         yield note
     for title, path in plots:
@@ -65,9 +65,22 @@ def measured(bench, plots):
     yield ""
 
 
-def counts(benches):
-    results = [target.met(row) for bench in benches for row in bench.rows for target in row.targets]
-    return results.count(True), results.count(False), results.count(None)
+def overview(benches):
+    """Where each row is, and what it took."""
+    yield "| row | | targets met | missed | too few samples | takes |"
+    yield "|---|---|---|---|---|---|"
+    for bench in benches:
+        verdicts = bench.verdicts()
+        cells = [str(verdicts.count(which) or "–") for which in (True, False, None)]
+        yield f"| {bench.heads['Row'].rstrip('.')} | [{bench.title}](#{anchor(bench.title)}) | {' | '.join(cells)} | {bench.seconds:.0f} s |"
+    verdicts = [verdict for bench in benches for verdict in bench.verdicts()]
+    yield (f"| | together | {verdicts.count(True)} | {verdicts.count(False)} | {verdicts.count(None)} | "
+           f"{sum(bench.seconds for bench in benches) / 60:.1f} min |")
+
+
+def anchor(title):
+    """As Markdown's renderers make it of a head."""
+    return "".join(c for c in title.lower().replace(" ", "-") if c.isalnum() or c in "-_")
 
 
 def markdown(machine, command, benches, plots):
@@ -86,9 +99,8 @@ def markdown(machine, command, benches, plots):
         yield ""
     yield ("Every figure stands beside its floor, measured in turn with it in the same run. Ratios count: absolute times are this "
            f"machine's. A percentile is quoted from {stats.PERCENTILE_NEEDS} samples on.")
-    met, missed, unknown = counts(benches)
     yield ""
-    yield f"Targets: {met} met, {missed} missed, {unknown} not decided (too few samples)."
+    yield from overview(benches)
     yield ""
     for bench in benches:
         yield from measured(bench, plots[bench.name])
@@ -100,8 +112,8 @@ def as_json(machine, command, benches):
                  "peer": stats.summary(row.peer), "of_floor": row.ratio("floor"), "of_peer": row.ratio("peer"),
                  "targets": [{"text": target.text(row.unit), "met": target.met(row)} for target in row.targets],
                  "samples": stats.thinned(row.ours, 200)} for row in bench.rows]
-        return {"name": bench.name, "title": bench.title, "skipped": bench.skipped, "seconds": round(bench.seconds, 1),
-                "rows": rows, "notes": bench.notes}
+        return {"name": bench.name, "row": bench.heads["Row"].rstrip("."), "title": bench.title, "skipped": bench.skipped, "seconds": round(bench.seconds, 1),
+                "rows": rows, "notes": bench.notes, "reasons": bench.reasons}
     return {"version": 1, "command": command, "machine": machine, "measurements": [one(bench) for bench in benches]}
 
 

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bench/run measures, judges and reports: with a real measurement, short, and with figures made up."""
 # limit: 900
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -41,11 +43,15 @@ def unknown_name():
 
 
 def heads():
-    """Every measurement says what it measures, its floor, its peer and its target."""
-    names = frame.names()
+    """Every measurement says which row it is, what it measures, its floor, its peer and its target; all rows are measured."""
+    names, rows = frame.names(), set()
     for name in names:
-        frame.head_of(frame.load(name))
-    bad = types.SimpleNamespace(__doc__="Title.\n\nMeasured: x.\nFloor: y.\nPeer: z.\n", __file__="bad.py")
+        module = frame.load(name)
+        heads = frame.head_of(module)[1]
+        rows |= set(re.findall(r"\d+", heads["Row"]))
+        assert heads["Target"].startswith("none") or "if_missed(" in inspect.getsource(module), f"{name} does not say why it would miss its target"
+    assert rows >= {str(row) for row in range(1, 15)}, rows
+    bad = types.SimpleNamespace(__doc__="Title.\n\nRow: 1.\nMeasured: x.\nFloor: y.\nPeer: z.\n", __file__="bad.py")
     try:
         frame.head_of(bad)
     except ValueError as error:
@@ -73,6 +79,24 @@ def targets():
     assert "≤ 1.4 × floor: **missed**" in "\n".join(report.table([row]))
 
 
+def reasons():
+    """A reason is given where a target was missed, and only there; the overview counts both."""
+    bench = frame.Bench("store_scale", types.SimpleNamespace(quick=True))
+    bench.if_missed("it is slow")
+    bench.row("met", "ms", [1.0], target=Target(at_most=2))
+    assert "it is slow" not in "\n".join(report.measured(bench, []))
+    bench.row("missed", "ms", [3.0], target=Target(at_most=2))
+    assert "**Missed**: it is slow" in "\n".join(report.measured(bench, []))
+    assert any(line.startswith("| 13 | [A store after many epochs](#a-store-after-many-epochs) | 1 | 1 | – |") for line in report.overview([bench]))
+
+
+def time_limit():
+    with tempfile.TemporaryDirectory() as out:
+        done = subprocess.run([ROOT + "/bench/run", "--quick", "--only", "store_scale", "--minutes", "0", "--out", out, "--json"],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and "--minutes are over" in json.loads(done.stdout)["measurements"][0]["skipped"], done
+
+
 def plots():
     drawing = plot.svg("a < b", "x", "y", {"one": [(1, 2), (10, 3)], "none": []}, log_x=True)
     tree = xml.etree.ElementTree.fromstring(drawing)
@@ -87,5 +111,7 @@ tap.case("a name that is none", unknown_name)
 tap.case("heads", heads)
 tap.case("percentiles", percentiles)
 tap.case("targets", targets)
+tap.case("reasons", reasons)
+tap.case("a run whose time is over", time_limit)
 tap.case("plots", plots)
 tap.end()
