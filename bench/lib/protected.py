@@ -32,6 +32,11 @@ class Protected:
         self.site.wait_state("vm", "capturing", 300)
         self.site.wait_checkpoints("vm", 2, 300)
 
+    def interval(self, interval_ms):
+        """Another one from now on."""
+        self.interval_s = interval_ms / 1000
+        self.site.ctl_text("set", "vm", f"interval={interval_ms}ms")
+
     def load(self, mebibytes, pages, writes=0):
         command = f"load {mebibytes} {pages} {writes}"
         if self.guest.name == "bare":  # has all of its memory to write, and no disk
