@@ -39,10 +39,11 @@ std::vector<std::uint64_t> data_pages(const Block& block) {
   return pages;
 }
 
-int open_userfault() {
+int open_userfault(std::uint64_t features) {
   int fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK));
   uffdio_api api{};
   api.api = UFFD_API;
+  api.features = features;
   if (fd < 0 || ioctl(fd, UFFDIO_API, &api) != 0) fail("userfaultfd");
   return fd;
 }
@@ -51,6 +52,18 @@ std::uint8_t* map_memory(std::uint64_t bytes) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED || madvise(memory, bytes, MADV_NOHUGEPAGE) != 0) fail("memory");
   return static_cast<std::uint8_t*>(memory);
+}
+
+std::uint8_t* map_shared(int file, std::uint64_t bytes) {
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (memory == MAP_FAILED) fail("shared memory");
+  return static_cast<std::uint8_t*>(memory);
+}
+
+int memory_file(std::uint64_t bytes, bool huge) {
+  int file = memfd_create("bench", MFD_CLOEXEC | (huge ? MFD_HUGETLB : 0u));
+  if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) fail("a file of memory");
+  return file;
 }
 
 void register_missing(int userfault, std::uint8_t* memory, std::uint64_t bytes) {

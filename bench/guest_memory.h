@@ -51,7 +51,9 @@ std::vector<std::uint64_t> data_pages(const Block& block);  // numbers of the pa
 
 void register_missing(int userfault, std::uint8_t* memory, std::uint64_t bytes);
 std::uint8_t* map_memory(std::uint64_t bytes);  // of 4 KiB pages, none there yet
-int open_userfault();
+std::uint8_t* map_shared(int file, std::uint64_t bytes);
+int memory_file(std::uint64_t bytes, bool huge);  // huge: of pages that were set aside for this
+int open_userfault(std::uint64_t features = 0);
 // One UFFDIO_COPY of everything, begun again where the kernel stopped on the way.
 void copy_into(int userfault, std::uint8_t* to, const std::uint8_t* from, std::uint64_t bytes);
 
