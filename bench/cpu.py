@@ -18,7 +18,7 @@ from protected import Protected
 from saved_guest import data_pages
 
 DIRTY_MIB = (1, 57)  # an epoch
-WINDOW_S, QUICK_S = 6, 3
+WINDOW_S, QUICK_S = 5, 3
 
 
 def run(bench):

@@ -33,7 +33,7 @@ def run(bench):
     with saved_guest(bench) as saved:
         for threads in (1, 2) if bench.quick else (1, 2, 4, 8):
             taken = {}
-            for _ in bench.rounds(3, 1):
+            for _ in bench.rounds(2, 1):
                 for name in ways:
                     taken.setdefault(name, []).extend(one(bench, saved, name, threads, count))
             floor = taken["raw process"]

@@ -33,7 +33,7 @@ def run(bench):
         ours = {"full": [], "aggressive": []}
         peer = []
         file, file_bytes = mapped_ram(bench)
-        for _ in bench.rounds(4, 2):
+        for _ in bench.rounds(3, 2):
             for way, values in raw.items():
                 seconds = float(bench.call("raw_memory", "fill", way[0], saved.data_bytes, *way[1:]))
                 values.append(saved.data_bytes / 1e9 / seconds)

@@ -72,7 +72,7 @@ def compare(bench, machine, loads):
         machine.protect(True)
         for interval in INTERVALS:
             machine.site.ctl_text("set", "vm", "interval=" + interval)
-            time.sleep(2)
+            time.sleep(1)
             for load in loads:
                 load.measure(interval)
     for load in loads:

@@ -66,7 +66,7 @@ def measure(bench, size):
         guest.kill()
         wait_until(lambda: not site.machine("vm")["connected"], 30, "vm to be lost")
         point = f"vm@{site.checkpoints('vm')[-1]['number']}"
-        for number in bench.rounds(5 if size == SIZES_MIB[0] else 3, 1):
+        for number in bench.rounds(3, 1):
             floor.append(start_of_qemu(guest))
             ours.append(restore(machine, point, bench.directory(f"disks-{size}-{number}"), who_it_is(nonce)))
             guest.kill()

@@ -22,7 +22,7 @@ def measure(bench, count):
         machine.site.wait_checkpoints("vm", 2, 300)
         point = f"vm@{machine.site.checkpoints('vm')[-1]['number']}"
         lose(machine)
-        for _ in bench.rounds(3, 1):
+        for _ in bench.rounds(2, 1):
             for mode, unasked in PUSHED.items():
                 machine.site.restore(machine.guest, point, ["--mode", mode])
                 ours[mode] += waits(machine.guest, count)
@@ -35,7 +35,7 @@ def measure(bench, count):
                 lose(machine)
     for mode in PUSHED:
         bench.row(f"seen by a guest, {mode}; peer: QEMU's postcopy", "µs", ours[mode], peer=peer[mode])
-        reads = len(bench.rounds(3, 1)) * count
+        reads = len(bench.rounds(2, 1)) * count
         bench.note(f"Seen by a guest, {mode}: of {reads} reads {len(ours[mode])} had to wait, after postcopy {len(peer[mode])}.")
 
 
