@@ -17,7 +17,7 @@ class Protected:
             self.site.start()
             self.guest = Guest(guest or bench.options.guest, directory=self.site.directory, **how)
             self.site.run(self.guest, "vm", ports=ports)
-            self.guest.wait_ready()
+            self.guest.wait_ready(600)
             self.protected = True
             self.wait_capturing()
         except BaseException:
