@@ -5,8 +5,8 @@ Row: 10.
 Measured: all of a real guest's memory brought by restore-agent from a local store at full speed, from READY to DONE, per byte
 of data (zero pages are left to the kernel); the content is compared afterwards.
 Floor: the fastest way found in this run to fill as many bytes from a source that lies in the cache, one thread and two: UFFDIO_COPY by 64 KiB to
-4 MiB, UFFDIO_CONTINUE of a file of memory, UFFDIO_COPY into huge pages where some are set aside. Second floor: the same pages lie in memory in frames of four, compressed by zstd -1 as in a store, and are decompressed
-and filled by one thread or two.
+4 MiB, UFFDIO_CONTINUE of a file of memory, UFFDIO_COPY into huge pages where some are set aside. Second floor: the same pages lie in memory in
+frames of four, compressed by zstd -1 as in a store, and are decompressed and filled by one thread or two.
 Peer: such a machine saved by QEMU's own migration to a file (mapped-ram, multifd, 2 channels) and loaded from it, from migrate-incoming until it is
 completed, device state included. It is not compressed, and the guest cannot run before all of it is there.
 Target: at least 90 % of the floor.
