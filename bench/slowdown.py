@@ -20,7 +20,7 @@ import typing
 import frame
 from frame import Target
 from protected import Protected
-from tools import Tools, shell
+from tools import Tools, shell, wait_shell
 
 INTERVALS = {"1s": Target(at_least=0.95, of="floor"), "100ms": Target(at_least=0.85, of="floor")}
 PGBENCH = "$(echo /usr/lib/postgresql/*/bin/pgbench) -h 127.0.0.1"
@@ -55,6 +55,7 @@ def services(bench, guest, tools):
         loads.append(Load("Redis, SET", "requests/s", 2, lambda: redis_sets(guest, 500 if bench.quick else 3000)))
     else:
         bench.note("Redis: redis-benchmark is not installed.")
+    wait_shell(guest)
     shell(guest, f"{PGBENCH} -i -q >/dev/null 2>&1")
     loads.append(Load("PostgreSQL, pgbench", "transactions/s", 2, lambda: pgbench_transactions(guest, 2)))
     # What it reads is in the page cache, as in a long build.

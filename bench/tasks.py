@@ -17,7 +17,7 @@ import time
 from far_link import FarLink
 from protected import Protected
 from restored import lose, restore, who_it_is
-from tools import Tools, shell
+from tools import Tools, shell, wait_shell
 
 MEGABITS, ROUND_TRIP_MS = 100, 2
 FILE, FILE_MIB = "/var/lib/postgresql/generator", 96
@@ -50,6 +50,7 @@ def run(bench):
              lambda guest: {"SFTP": (tools.download(guest), "s")}]
     done = {}
     with Protected(bench, memory_mib=512, ports=(7, 22, 5432), **tools.machine) as machine:
+        wait_shell(machine.guest)
         shell(machine.guest, f"dd if=/dev/urandom of={FILE} bs=1M count={FILE_MIB} conv=fsync status=none; echo done")
         forget(machine.guest)
         machine.site.wait_checkpoints("vm", 2, 300)

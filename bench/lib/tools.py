@@ -22,6 +22,19 @@ def shell(guest, command):
                    "-c", f"create temp table said (line text); copy said from program '{program}'; select line from said"]).strip()
 
 
+def wait_shell(guest, limit_s=300):
+    """The workload, which says that a guest is ready, may be there long before PostgreSQL is."""
+    end = time.monotonic() + limit_s
+    while True:
+        try:
+            shell(guest, "true")
+            return
+        except RuntimeError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
 def called(command, said=""):
     """What a client of the guest says; behind a link, or with an emulated CPU that is shared, all takes long."""
     done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=600, check=False, env=dict(os.environ, PGCONNECT_TIMEOUT="120"))
