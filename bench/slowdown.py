@@ -22,6 +22,7 @@ from frame import Target
 from protected import Protected
 from tools import Tools, shell, wait_shell
 
+GUESTS = ("tools",)
 INTERVALS = {"1s": Target(at_least=0.95, of="floor"), "100ms": Target(at_least=0.85, of="floor")}
 PGBENCH = "$(echo /usr/lib/postgresql/*/bin/pgbench) -h 127.0.0.1"
 

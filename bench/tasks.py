@@ -19,6 +19,7 @@ from protected import Protected
 from restored import lose, restore, who_it_is
 from tools import Tools, shell, wait_shell
 
+GUESTS = ("tools",)
 MEGABITS, ROUND_TRIP_MS = 100, 2
 FILE, FILE_MIB = "/var/lib/postgresql/generator", 96
 SECONDS = 1
