@@ -7,7 +7,9 @@
 #include <iostream>
 
 #include "change.h"
+#include "disks.h"
 #include "follow.h"
+#include "image.h"
 
 namespace libvirt_hooks {
 namespace {
@@ -27,7 +29,7 @@ int run(int argc, char** argv) {
   ckptd::RunDir run_dir;
   int parent = 0;
   Wish wish;
-  app.add_option("--connect", uri, "libvirt's URI")->type_name("URI")->required();
+  app.add_option("--connect", uri, "libvirt's URI; not for image, which asks nothing of it")->type_name("URI");
   app.add_option("--run-dir", run_dir.path, "ckptd's --run-dir")->type_name("DIR")->capture_default_str();
   app.require_subcommand(1);
   app.fallthrough();
@@ -39,12 +41,29 @@ int run(int argc, char** argv) {
   protect->add_option("--retention", wish.retention, "What is kept")->type_name("RULES");
   auto* unprotect = app.add_subcommand("unprotect", "Take it out");
   unprotect->add_option("DOMAIN", wish.domain, "Name or UUID")->required();
+  DomainDisks disks;
+  auto* define = app.add_subcommand("define-disks", "A restored domain's disks are those of its next start too");
+  auto* pull = app.add_subcommand("pull-disks", "Bring them home, or see how they stand");
+  for (auto* command : {define, pull}) {
+    command->add_option("--bandwidth", disks.bandwidth_bytes_s, "Bytes a second, of all; 0: no limit")->type_name("N");
+    command->add_option("DOMAIN", disks.uuid, "Its UUID")->required();
+    command->add_option("FILE", disks.files, "Their images");
+  }
+  Wanted wanted;
+  auto* image = app.add_subcommand("image", "Write a checkpoint as a save image");
+  image->add_option("MACHINE", wanted.machine, "Machine")->required();
+  image->add_option("POINT", wanted.point, "Checkpoint of it")->required();
+  image->add_option("FILE", wanted.file, "Where; default: MACHINE@NUMBER.save here");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ckpt::Code::invalid);
   }
   ::signal(SIGPIPE, SIG_IGN);
+  if (*image) return answer(write_image(run_dir, wanted));
+  if (uri.empty()) return answer(ckpt::make_error(ckpt::Code::invalid, "--connect is missing"));
+  if (*define) return answer(define_disks(uri, disks));
+  if (*pull) return answer(pull_disks(uri, disks));
   if (*protect) return answer(protect_domain(uri, run_dir, wish));
   if (*unprotect) return answer(unprotect_domain(uri, run_dir, wish.domain));
   follow_domains(uri, run_dir, parent);

@@ -49,6 +49,17 @@ ckpt::Status let_read(const std::string& path, const std::optional<os::User>& us
   return {};
 }
 
+ckpt::Status put(const std::string& path, const ckptd::Json& json, const std::optional<os::User>& user) {
+  // Another name for each writer: hook and bridge may come together.
+  std::string written = path + "." + std::to_string(::getpid());
+  CKPT_TRY(os::write_file(written, ckptd::dump_pretty(json) + "\n"));
+  auto readable = let_read(written, user);
+  if (readable.ok() && ::rename(written.c_str(), path.c_str()) == 0) return {};
+  auto failed = readable.ok() ? ckpt::Status(ckpt::system_error(errno, path)) : readable;
+  ::unlink(written.c_str());
+  return failed;
+}
+
 }  // namespace
 
 ckpt::Status put_domain(const ckptd::RunDir& run_dir, DomainXml& domain) {
@@ -63,14 +74,11 @@ ckpt::Status put_domain(const ckptd::RunDir& run_dir, DomainXml& domain) {
     record.user = *user;
   else if (record.error.empty())
     record.error = user.error().message();
-  // Another name for each writer: hook and bridge may come together.
-  std::string path = run_dir.libvirt_domain(domain.uuid), written = path + "." + std::to_string(::getpid());
-  CKPT_TRY(os::write_file(written, ckptd::dump_pretty(to_json(record)) + "\n"));
-  auto readable = let_read(written, record.user);
-  if (readable.ok() && ::rename(written.c_str(), path.c_str()) == 0) return {};
-  auto failed = readable.ok() ? ckpt::Status(ckpt::system_error(errno, path)) : readable;
-  ::unlink(written.c_str());
-  return failed;
+  return put(run_dir.libvirt_domain(domain.uuid), to_json(record), record.user);
+}
+
+ckpt::Status put_restore(const ckptd::RunDir& run_dir, const ckptd::LibvirtDomain& domain, const ckptd::Json& restore) {
+  return put(run_dir.libvirt_restore(domain.uuid), restore, domain.user);
 }
 
 void drop_domain(const ckptd::RunDir& run_dir, const std::string& uuid) {

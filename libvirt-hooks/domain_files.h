@@ -14,6 +14,8 @@ namespace libvirt_hooks {
 // The domain runs, or is about to, with this XML: its file says so, or goes when it has no protection element. What is
 // wrong with it here, QEMU's user for one, is noted in `domain` too.
 ckpt::Status put_domain(const ckptd::RunDir& run_dir, DomainXml& domain);
+// For the launcher of its QEMU.
+ckpt::Status put_restore(const ckptd::RunDir& run_dir, const ckptd::LibvirtDomain& domain, const ckptd::Json& restore);
 // It does not run.
 void drop_domain(const ckptd::RunDir& run_dir, const std::string& uuid);
 

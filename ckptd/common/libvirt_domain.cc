@@ -16,6 +16,12 @@ namespace {
 constexpr std::uint64_t version = 1;
 constexpr std::uint64_t id_limit = std::numeric_limits<std::uint32_t>::max();  // (uid_t)-1 is nobody's
 
+}  // namespace
+
+Json user_to_json(const std::optional<os::User>& user) {
+  return user ? Json{{"uid", user->uid}, {"gid", user->gid}} : Json();
+}
+
 ckpt::Result<std::optional<os::User>> user_from_json(const Json& json) {
   if (json.is_null()) return std::optional<os::User>();
   CKPT_ASSIGN(auto uid, number_field(json, "uid", id_limit));
@@ -23,8 +29,6 @@ ckpt::Result<std::optional<os::User>> user_from_json(const Json& json) {
   if (uid >= id_limit || gid >= id_limit) return make_error(Code::invalid, "field 'user' names no user and group");
   return std::optional(os::User{static_cast<uid_t>(uid), static_cast<gid_t>(gid)});
 }
-
-}  // namespace
 
 bool is_uuid(std::string_view text) {
   if (text.size() != 36) return false;
@@ -37,11 +41,11 @@ bool is_uuid(std::string_view text) {
 }
 
 Json to_json(const LibvirtDomain& domain) {
-  Json user;
-  if (domain.user) user = {{"uid", domain.user->uid}, {"gid", domain.user->gid}};
-  return {{"version", version},        {"uuid", domain.uuid},   {"name", domain.name},
-          {"machine", domain.machine}, {"error", domain.error}, {"required", domain.required},
-          {"policy", domain.policy},   {"user", user},          {"xml", domain.xml}};
+  return {{"version", version},      {"uuid", domain.uuid},
+          {"name", domain.name},     {"machine", domain.machine},
+          {"error", domain.error},   {"required", domain.required},
+          {"policy", domain.policy}, {"user", user_to_json(domain.user)},
+          {"xml", domain.xml}};
 }
 
 ckpt::Result<LibvirtDomain> libvirt_domain_from_json(const Json& json) {

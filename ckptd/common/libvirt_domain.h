@@ -32,6 +32,10 @@ struct LibvirtDomain {
 
 bool is_uuid(std::string_view text);
 
+// Null: ckptd's own, or root.
+Json user_to_json(const std::optional<os::User>& user);
+ckpt::Result<std::optional<os::User>> user_from_json(const Json& json);
+
 Json to_json(const LibvirtDomain& domain);
 // Errors: version (of a newer hook), invalid.
 ckpt::Result<LibvirtDomain> libvirt_domain_from_json(const Json& json);

@@ -105,6 +105,12 @@ ckpt::Result<std::string> find_qemu_launcher() {
                      "the launcher ckpt-qemu-system-x86_64");
 }
 
+ckpt::Result<std::string> find_qemu_img() {
+  auto own = first_there("CKPT_QEMU_IMG", {own_directory() + "/../lib/ckpt/qemu/bin/qemu-img"}, "qemu-img");
+  if (own.ok() || std::getenv("CKPT_QEMU_IMG")) return own;
+  return find_program("qemu-img");
+}
+
 ckpt::Result<std::string> find_program(const std::string& name) {
   if (name.find('/') != std::string::npos) {
     if (::access(name.c_str(), X_OK) != 0) return ckpt::system_error(errno, name + " cannot be executed");

@@ -21,9 +21,13 @@ struct RunDir {
   std::string pid_file(const std::string& machine) const { return path + "/" + machine + ".pid"; }
   std::string restores() const { return path + "/restore"; }
   std::string restore(const std::string& machine) const { return restores() + "/" + machine; }
+  std::string agent_socket(const std::string& machine) const { return restore(machine) + "/agent.sock"; }
   // libvirt's domains: what the hook has left of one, and where its QEMU connects.
   std::string libvirt() const { return path + "/libvirt"; }
   std::string libvirt_domain(const std::string& uuid) const { return libvirt() + "/" + uuid + ".json"; }
+  // Of a restore of it: for the next hook, and for the launcher.
+  std::string libvirt_prepared(const std::string& uuid) const { return libvirt() + "/" + uuid + ".prepared"; }
+  std::string libvirt_restore(const std::string& uuid) const { return libvirt() + "/" + uuid + ".restore"; }
   std::string libvirt_socket(const std::string& uuid) const { return libvirt() + "/" + uuid + ".sock"; }
   // What QEMU loads; a copy that may be large, in memory: gone as soon as it is loaded.
   std::string device_state(const std::string& machine) const { return restore(machine) + "/device-state"; }
@@ -48,6 +52,8 @@ ckpt::Result<std::string> find_restore_probe();
 // CKPT_LIBVIRT_BRIDGE, CKPT_QEMU_LAUNCHER; the same way.
 ckpt::Result<std::string> find_libvirt_bridge();
 ckpt::Result<std::string> find_qemu_launcher();
+// CKPT_QEMU_IMG, that of the installed QEMU, or PATH's.
+ckpt::Result<std::string> find_qemu_img();
 // PATH's, as an absolute path.
 ckpt::Result<std::string> find_program(const std::string& name);
 

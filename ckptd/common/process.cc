@@ -2,9 +2,13 @@
 #include "common/process.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -72,7 +76,7 @@ ckpt::Result<Image> image_of(const std::vector<std::string>& argv, const SpawnOp
   for (char** variable = environ; *variable != nullptr; ++variable)
     if (std::strncmp(*variable, "LISTEN_", 7) != 0) image.environment_texts.emplace_back(*variable);
   if (!options.listen_path.empty()) {
-    CKPT_ASSIGN(image.listener, os::listen_unix(options.listen_path, os::Listener::is_replaced));
+    CKPT_ASSIGN(image.listener, os::listen_unix(options.listen_path, os::Listener::is_replaced, options.listen_for));
     image.environment_texts.emplace_back("LISTEN_FDS=1");
     image.environment_texts.emplace_back("LISTEN_PID=" + std::string(pid_digits, '\0'));
   }
@@ -86,6 +90,18 @@ void write_decimal(char* out, pid_t number) {
   std::size_t count = 0;
   for (; number > 0; number /= 10) digits[count++] = static_cast<char>('0' + number % 10);
   while (count > 0) *out++ = digits[--count];
+}
+
+// In the child, as become(): by system calls, since glibc would first look for other threads.
+bool become_user(const os::User& user) {
+  __user_cap_header_struct head{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
+  const __u32 files = 1u << CAP_DAC_OVERRIDE;
+  data[0] = {files, files, files};
+  return ::prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0 && ::syscall(SYS_setgroups, 0, nullptr) == 0 &&
+         ::syscall(SYS_setresgid, user.gid, user.gid, user.gid) == 0 &&
+         ::syscall(SYS_setresuid, user.uid, user.uid, user.uid) == 0 && ::syscall(SYS_capset, &head, data) == 0 &&
+         ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0) == 0;
 }
 
 // In the child, between fork and exec: only calls that are safe there.
@@ -118,6 +134,7 @@ void write_decimal(char* out, pid_t number) {
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
+  if (options.user && options.user->uid != ::geteuid() && !become_user(*options.user)) fail();
   ::execvpe(image.argv[0], image.argv.data(), image.environment.data());
   fail();
   ::_exit(127);

@@ -8,11 +8,13 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "ckpt/result.h"
 #include "common/json.h"
+#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -38,6 +40,10 @@ struct SpawnOptions {
   // It gets a socket that listens there, as systemd hands one over (sd_listen_fds(3)): who connects before it is ready
   // waits for it instead of being refused. Empty: none.
   std::string listen_path;
+  // Who may connect there besides us and root.
+  std::optional<os::User> listen_for;
+  // Runs as this user, with one right left of ours: files are open to it as they are to us.
+  std::optional<os::User> user;
   // Is told of the process before that does anything; when this fails, or its caller dies in it, it never will.
   std::function<ckpt::Status(const ProcessId&)> record;
 };

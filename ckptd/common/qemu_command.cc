@@ -95,6 +95,10 @@ Json stream_object(const std::string& socket, const std::string& base) {
   return object;
 }
 
+Json restore_object(const std::string& agent_socket) {
+  return {{"qom-type", "checkpoint-restore"}, {"id", "restore0"}, {"path", agent_socket}};
+}
+
 std::string object_option(const Json& object) {
   std::string text = text_of(object, "qom-type");
   for (const auto& [key, value] : object.items())

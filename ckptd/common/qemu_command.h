@@ -24,6 +24,8 @@ struct QemuDisk {
 // What makes a QEMU a machine of the ckptd that listens at `socket`: object-add's arguments. `base`: what it is
 // restored from, when that is a checkpoint of the store.
 Json stream_object(const std::string& socket, const std::string& base = {});
+// What makes a QEMU that waits for device state have its memory from the agent that listens at `agent_socket`.
+Json restore_object(const std::string& agent_socket);
 // An object as the value of -object.
 std::string object_option(const Json& object);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/libvirt_domain.h"
 #include "common/text.h"
 
 namespace ckptd {
@@ -64,6 +65,10 @@ Json to_json(const RestoreState& state) {
           {"bandwidth_bytes_s", state.bandwidth_bytes_s},
           {"probes", state.probes},
           {"probe_timeout_ms", state.probe_timeout_ms},
+          {"domain", state.domain},
+          {"libvirt_uri", state.libvirt_uri},
+          {"user", user_to_json(state.user)},
+          {"defined", state.defined},
           {"former", state.former},
           {"begun_ns", state.begun_ns},
           {"running_ns", state.running_ns},
@@ -102,6 +107,10 @@ ckpt::Result<RestoreState> restore_from_json(const Json& json) {
   }
   state.bandwidth_bytes_s = number_of(json, "bandwidth_bytes_s");
   state.probe_timeout_ms = number_of(json, "probe_timeout_ms");
+  state.domain = text_of(json, "domain");
+  state.libvirt_uri = text_of(json, "libvirt_uri");
+  CKPT_ASSIGN(state.user, user_from_json(member_of(json, "user")));
+  state.defined = flag_of(json, "defined");
   if (auto former = json.find("former"); former != json.end() && former->is_object()) state.former = *former;
   state.begun_ns = number_of(json, "begun_ns");
   state.running_ns = number_of(json, "running_ns");

@@ -3,11 +3,13 @@
 // A restore in progress, as RUN_DIR/restore/NAME/state.json keeps it across restarts of ckptd.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/json.h"
 #include "common/process.h"
+#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -29,7 +31,7 @@ struct RestoreState {
   std::string reason;
   std::string holder;  // of the pin
   std::string token;   // ckptd's for the starter, who shows it with every step; random
-  ProcessId starter;   // the ckptctl that began it
+  ProcessId starter;   // the ckptctl that began it; unknown: libvirt
   ProcessId agent;
   bool memory_local = false;  // QEMU's word, where the agent could not say it
   std::vector<std::string> agent_argv;
@@ -41,9 +43,14 @@ struct RestoreState {
   std::uint64_t bandwidth_bytes_s = 0;  // 0: no limit
   std::vector<std::string> probes;
   std::uint64_t probe_timeout_ms = 0;
-  Json former;  // ckptd's own: what the name is to be again when the guest never runs; null: what it is
+  // Of a restore that libvirt runs: the domain, its libvirt and the user of its QEMU. Otherwise empty.
+  std::string domain, libvirt_uri;
+  std::optional<os::User> user;
+  bool defined = false;  // libvirt has been told of the new disks
+  Json former;           // ckptd's own: what the name is to be again when the guest never runs; null: what it is
   std::uint64_t begun_ns = 0, running_ns = 0, local_ns = 0;  // CLOCK_REALTIME
 
+  bool is_domains() const { return !domain.empty(); }
   std::string log_path(const std::string& directory) const { return directory + "/log"; }
   std::string server_socket(const std::string& directory, std::size_t disk) const {
     return directory + "/disk-" + std::to_string(disk) + ".sock";

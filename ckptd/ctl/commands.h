@@ -40,6 +40,8 @@ ckpt::Status protect_machine(const Context& context, const std::string& machine,
 ckpt::Status unprotect_machine(const Context& context, const std::string& machine);
 ckpt::Status set_machine(const Context& context, const std::string& machine, PolicyOptions options,
                          const std::vector<std::string>& assignments);
+// A libvirt save image of the checkpoint; `file` empty: NAME@NUMBER.save here.
+ckpt::Status write_image(const Context& context, const Target& target, const std::string& file);
 ckpt::Status finish_restore(const Context& context, const std::string& machine);
 ckpt::Result<Json> policy_of(const PolicyOptions& options);
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "ctl/domain.h"
 
+#include <iostream>
+
 #include "common/process.h"
+#include "common/text.h"
 
 namespace ckptd {
 
@@ -9,6 +12,16 @@ namespace {
 
 // libvirtd may be busy with the domain.
 constexpr std::int64_t bridge_limit_ms = 60'000;
+
+ckpt::Result<Json> make_image(const Context& context, const Target& target, const std::string& file) {
+  CKPT_ASSIGN(std::string bridge, find_libvirt_bridge());
+  const std::string point = target.point.empty() ? "latest" : target.point;
+  std::vector<std::string> argv = {bridge, "--run-dir", context.run_dir.path, "image", "--", target.machine, point};
+  if (!file.empty()) argv.push_back(file);
+  CKPT_ASSIGN(std::string text, run_helper(argv, bridge_limit_ms));
+  CKPT_ASSIGN(Json parsed, parse_object(text));
+  return check_answer(std::move(parsed));
+}
 
 }  // namespace
 
@@ -27,6 +40,17 @@ ckpt::Result<std::optional<Json>> change_domain(const Context& context, const st
   CKPT_ASSIGN(Json answer, check_answer(std::move(parsed)));
   if (member_of(answer, "domain").is_null()) return std::optional<Json>();
   return std::optional(std::move(answer));
+}
+
+ckpt::Status write_image(const Context& context, const Target& target, const std::string& file) {
+  CKPT_ASSIGN(Json answer, make_image(context, target, file));
+  if (context.json)
+    context.print_json(answer);
+  else
+    std::cout << text_of(answer, "file") << ": " << text_of(answer, "checkpoint") << " of "
+              << format_time(number_of(answer, "wall_clock_ns")) << ", " << format_size(number_of(answer, "size_bytes"))
+              << "; 'virsh restore' runs it\n";
+  return {};
 }
 
 std::string domain_text(const Json& answer, const std::string& now) {

@@ -17,7 +17,7 @@ namespace {
 // The commands' arguments, and the one that was chosen.
 struct Arguments {
   Context context;
-  std::string machine, target, name, holder = "admin", qmp;
+  std::string machine, target, name, holder = "admin", qmp, file;
   std::vector<std::string> assignments, qemu_argv;
   PolicyOptions policy;
   RestoreOptions restore;
@@ -164,6 +164,10 @@ void add_restoring(CLI::App& app, Arguments& a) {
   restore->add_flag("--foreground", r.foreground, "Stay until QEMU ends, with its input and output");
   restore->add_flag("--force", r.force, "Also with another version of QEMU, or disks that the checkpoint lacks");
   restore->add_flag("--replace", r.replace, "Move an image of an earlier restore aside");
+  auto* image = add_command(app, a, "image", "Write a libvirt domain's checkpoint as a save image for 'virsh restore'",
+                            [&a] { return write_image(a.context, parse_target(a.target), a.file); });
+  image->add_option("NAME[@POINT]", a.target, "Machine and checkpoint")->required();
+  image->add_option("-o,--output", a.file, "Where; default: NAME@NUMBER.save here")->type_name("FILE");
   add_machine(add_command(app, a, "finish", "Fetch everything of a lazy restore",
                           [&a] { return finish_restore(a.context, a.machine); }),
               a)

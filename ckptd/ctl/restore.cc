@@ -13,6 +13,7 @@
 #include "common/agent_control.h"
 #include "common/clock.h"
 #include "common/probe_target.h"
+#include "common/restore_parts.h"
 #include "common/text.h"
 #include "os/unix_socket.h"
 
@@ -156,24 +157,10 @@ ckpt::Status Restore::start(const std::vector<std::string>& argv, SpawnOptions o
 }
 
 ckpt::Status Restore::start_agent() {
-  CKPT_ASSIGN(std::string agent, find_restore_agent());
-  state_.agent_argv = {agent,
-                       "--store",
-                       text_of(begun_, "store"),
-                       "--checkpoint",
-                       state_.source,
-                       "--socket",
-                       directory_ + "/agent.sock",
-                       "--status",
-                       state_.agent_status,
-                       "--mode",
-                       options_.mode,
-                       "--working-set",
-                       text_of(begun_, "working_set")};
   if (!options_.bandwidth.empty()) {
     CKPT_ASSIGN(state_.bandwidth_bytes_s, parse_size(options_.bandwidth));
-    state_.agent_argv.insert(state_.agent_argv.end(), {"--bandwidth", std::to_string(state_.bandwidth_bytes_s)});
   }
+  CKPT_ASSIGN(state_.agent_argv, agent_command(state_, begun_));
   // Of an earlier restore, which this agent does not go on from.
   ::unlink(state_.agent_status.c_str());
   return start(state_.agent_argv, {.directory = "/", .log_path = state_.log_path(directory_)}, state_.agent);
@@ -202,9 +189,7 @@ ckpt::Status Restore::start_qemu() {
   command_->remove_flag("-S");
   command_->add("-S");
   command_->add("-incoming", "defer");
-  command_->add(
-      "-object",
-      object_option({{"qom-type", "checkpoint-restore"}, {"id", "restore0"}, {"path", directory_ + "/agent.sock"}}));
+  command_->add("-object", object_option(restore_object(directory_ + "/agent.sock")));
   // With a disk that the checkpoint lacks, the checkpoint is no base: the store has nothing of that disk, and
   // everything is copied anew.
   std::string base = has_foreign_disk_ ? "" : text_of(begun_, "base");

@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "common/clock.h"
+#include "common/restore_parts.h"
 #include "common/text.h"
 #include "ctl/restore.h"
 
@@ -14,12 +15,6 @@ namespace ckptd {
 
 using ckpt::Code;
 using ckpt::make_error;
-
-namespace {
-
-constexpr int server_start_s = 30;
-
-}  // namespace
 
 ckpt::Status Restore::place_disks() {
   for (const Json& object : member_of(begun_, "objects")) {
@@ -86,23 +81,9 @@ ckpt::Status Restore::make_overlay(const QemuDisk& disk, std::uint64_t size_byte
   RestoredDisk restored;
   restored.name = disk.name;
   CKPT_ASSIGN(restored.overlay, image_path(disk));
-  std::string socket = server_socket(state_.disks.size());
-  // open-timeout: nbdkit may have died and be started again. reconnect-delay: when it dies later the guest waits for
-  // the next one.
-  Json backing = {{"driver", "raw"},
-                  {"file",
-                   {{"driver", "nbd"},
-                    {"server", {{"type", "unix"}, {"path", socket}}},
-                    {"open-timeout", server_start_s},
-                    {"reconnect-delay", 31'536'000}}}};
-  CKPT_ASSIGN(auto output, run_helper({qemu_img(), "create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b",
-                                       "json:" + dump(backing), restored.overlay, std::to_string(size_bytes)},
-                                      10'000));
+  CKPT_TRY(ckptd::make_overlay(qemu_img(), restored.overlay, server_socket(state_.disks.size()), size_bytes));
   made_files_.push_back(restored.overlay);
-  CKPT_ASSIGN(std::string plugin, find_nbdkit_plugin());
-  restored.server_argv = {
-      "nbdkit",           "-f", "-r", plugin, "store=" + text_of(begun_, "store"), "checkpoint=" + state_.source,
-      "disk=" + disk.name};
+  CKPT_ASSIGN(restored.server_argv, disk_server_command(state_, begun_, disk.name));
   state_.disks.push_back(std::move(restored));
   return {};
 }
@@ -119,7 +100,7 @@ ckpt::Status Restore::fetch_disks() {
         "-O",
         "qcow2",
         "--image-opts",
-        "driver=raw,file.driver=nbd,file.server.type=unix,file.open-timeout=" + std::to_string(server_start_s) +
+        "driver=raw,file.driver=nbd,file.server.type=unix,file.open-timeout=" + std::to_string(disk_server_start_s) +
             ",file.server.path=" + double_commas(server_socket(i)),
         disk.overlay};
     if (state_.bandwidth_bytes_s) argv.insert(argv.begin() + 2, {"-r", std::to_string(state_.bandwidth_bytes_s)});

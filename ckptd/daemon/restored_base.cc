@@ -36,6 +36,11 @@ ckpt::Result<std::string> grant_base(const RunDir& run_dir, const std::string& m
   return base;
 }
 
+ckpt::Result<std::string> granted_base(const RunDir& run_dir, const std::string& machine) {
+  CKPT_ASSIGN(Json grant, read_json_file(path_of(run_dir, machine)));
+  return required_string(grant, "base");
+}
+
 ckpt::Result<ckpt::CheckpointId> claim_base(const RunDir& run_dir, const ckpt::Store& store, const std::string& machine,
                                             const ckpt::StreamHello& hello) {
   std::string path = path_of(run_dir, machine);

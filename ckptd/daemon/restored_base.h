@@ -18,6 +18,8 @@ namespace ckptd {
 // granted to the machine before.
 ckpt::Result<std::string> grant_base(const RunDir& run_dir, const std::string& machine,
                                      const ckpt::CheckpointInfo& source);
+// The same, later on.
+ckpt::Result<std::string> granted_base(const RunDir& run_dir, const std::string& machine);
 // The checkpoint that hello.base stands for; from then on it stands for it to this QEMU only. An error says why it
 // stands for none.
 ckpt::Result<ckpt::CheckpointId> claim_base(const RunDir& run_dir, const ckpt::Store& store, const std::string& machine,

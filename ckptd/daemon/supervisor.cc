@@ -16,6 +16,7 @@
 #include "common/text.h"
 #include "daemon/block_jobs.h"
 #include "daemon/bounded_log.h"
+#include "daemon/domain_disks.h"
 #include "daemon/log.h"
 #include "daemon/restore_words.h"
 #include "daemon/restored_base.h"
@@ -28,7 +29,7 @@ using ckpt::make_error;
 namespace {
 
 constexpr int step_interval_ms = 100;
-constexpr std::int64_t talk_interval_ms = 500;
+constexpr std::int64_t talk_interval_ms = 500, libvirt_talk_interval_ms = 2'000;
 // While there is no agent the guest stands still at its first fault: a death or a few are made good at once. What dies
 // again and again must not take the host's time.
 constexpr unsigned restarts_at_once = 5;
@@ -153,17 +154,18 @@ ckpt::Status Supervisor::save(Known& known) {
 // True when the state has changed.
 bool Supervisor::tend(RestoreState& state) {
   if (state.phase == "starting" || state.phase == "resuming") return tend_start(state);
-  if (state.phase == "local" && !alive(state.qemu)) {
+  if (state.phase == "local" && !runs(state)) {
     state.phase = "ended";
     return true;
   }
   if (!under_way(state)) return false;
-  if (!alive(state.qemu)) {
+  bool changed = state.is_domains() && tend_domain(state);
+  if (!runs(state)) {
     close(state, "ended", "QEMU ended before all was local");
     return true;
   }
   Json agent = read_agent_status(state);
-  bool changed = tend_memory(state, agent);
+  changed |= tend_memory(state, agent);
   bool done = state.memory_local || text_of(agent, "state") == "done";
   changed |= tend_agent(state, done);
   changed |= tend_servers(state);
@@ -175,10 +177,10 @@ bool Supervisor::tend(RestoreState& state) {
   return tend_disks(state) || changed;
 }
 
-bool Supervisor::may_talk(const std::string& name) {
-  auto& next_ms = next_talk_ms_[name];
+bool Supervisor::may_talk(const RestoreState& state) {
+  auto& next_ms = next_talk_ms_[state.name];
   if (monotonic_ms() < next_ms) return false;
-  next_ms = monotonic_ms() + talk_interval_ms;
+  next_ms = monotonic_ms() + (state.is_domains() ? libvirt_talk_interval_ms : talk_interval_ms);
   return true;
 }
 
@@ -187,7 +189,7 @@ std::optional<ckpt::Result<Answer>> Supervisor::ask(Talks<Answer>& talks, const 
                                                     Question<Answer> question) {
   auto talk = talks.find(state.name);
   if (talk == talks.end()) {
-    if (!may_talk(state.name)) return {};
+    if (!may_talk(state)) return {};
     try {
       talks[state.name] = {state.begun_ns, std::async(std::launch::async, question, state, daemon_.stop_fd())};
     } catch (const std::system_error& error) {
@@ -206,6 +208,7 @@ std::optional<ckpt::Result<Answer>> Supervisor::ask(Talks<Answer>& talks, const 
 
 // While its starter lives, a restore's beginning is the starter's.
 bool Supervisor::tend_start(RestoreState& state) {
+  if (state.is_domains()) return tend_domain_start(state);
   if (alive(state.starter)) return false;
   if (state.phase == "resuming" && alive(state.qemu)) {
     // It was about to let the guest run. A QEMU that does not say is asked again: it may well.
@@ -227,7 +230,8 @@ bool Supervisor::tend_start(RestoreState& state) {
 bool Supervisor::tend_memory(RestoreState& state, const Json& agent) {
   bool serving = text_of(agent, "state") == "restoring" && alive(state.agent) &&
                  number_of(agent, "pid") == static_cast<std::uint64_t>(state.agent.pid);
-  if (state.memory_local || serving || text_of(agent, "state") == "done") return false;
+  // libvirt's QEMU has no monitor for us: there an agent that cannot say it stays.
+  if (state.memory_local || serving || text_of(agent, "state") == "done" || state.is_domains()) return false;
   auto local = ask(word_talks_, state, memory_is_local);
   if (!local || !local->ok() || !**local) return false;
   state.memory_local = true;
@@ -240,6 +244,7 @@ bool Supervisor::tend_memory(RestoreState& state, const Json& agent) {
 // and tries again.
 ckpt::Status Supervisor::start(const RestoreState& state, const std::vector<std::string>& argv, ProcessId& process,
                                const std::string& listen_path) {
+  const bool server = !listen_path.empty();
   auto record = [&](const ProcessId& started) -> ckpt::Status {
     process = started;
     (void)save_restore(directory_of(state), state);
@@ -248,6 +253,8 @@ ckpt::Status Supervisor::start(const RestoreState& state, const std::vector<std:
   auto started = spawn_detached(argv, {.directory = "/",
                                        .log_path = state.log_path(directory_of(state)),
                                        .listen_path = listen_path,
+                                       .listen_for = state.user,
+                                       .user = server ? std::nullopt : state.user,
                                        .record = record});
   if (!started.ok()) return started.error();
   return {};
@@ -285,6 +292,7 @@ bool Supervisor::tend_servers(RestoreState& state) {
 bool Supervisor::all_local(RestoreState& state) {
   if (!std::all_of(state.disks.begin(), state.disks.end(), [](const RestoredDisk& disk) { return disk.local; }))
     return false;
+  if (state.is_domains() && !state.defined) return false;
   state.phase = "local";
   state.reason.clear();
   state.local_ns = wall_clock_ns();
@@ -296,7 +304,10 @@ bool Supervisor::all_local(RestoreState& state) {
 
 // Brings the disks home: starts what copies them, and looks how far it has come.
 bool Supervisor::tend_disks(RestoreState& state) {
-  auto disks = ask(disk_talks_, state, state.phase == "streaming" ? check_block_streams : start_block_streams);
+  auto disks = ask(disk_talks_, state,
+                   state.is_domains()           ? pull_domain_disks
+                   : state.phase == "streaming" ? check_block_streams
+                                                : start_block_streams);
   return disks && take_disks(state, *disks);
 }
 
@@ -332,6 +343,9 @@ void Supervisor::close(RestoreState& state, const std::string& phase, const std:
     terminate(state.qemu, SIGKILL);
     revoke_base(daemon_.run_dir(), state.name);
     if (!state.former.is_null()) daemon_.put_back(state.name, state.former);
+    // ckptctl removes what it has made; these are ours, and no guest has run with them.
+    for (const auto& disk : state.disks)
+      if (state.is_domains()) ::unlink(disk.overlay.c_str());
   }
   state.former = Json();
   terminate(state.agent, SIGTERM);
@@ -349,6 +363,9 @@ void Supervisor::unpin(const RestoreState& state) {
   auto status = daemon_.store().unpin(*source, state.holder);
   if (!status.ok() && status.error().code != Code::not_found) log_line(state.name + ": " + status.error().message());
 }
+
+// supervisor_domains.cc asks too.
+template std::optional<ckpt::Result<bool>> Supervisor::ask(Talks<bool>&, const RestoreState&, Question<bool>);
 
 bool Supervisor::may_start(const std::string& key) {
   auto& backoff = backoffs_[key];

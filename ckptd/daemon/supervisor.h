@@ -35,13 +35,14 @@ public:
   bool forget(const std::string& machine);
   ckpt::Status finish(const std::string& machine);
 
-  // Reserves the name for a restore of `source`, which is one's alone until it is over: the record has the token that
-  // each later step must show. Nothing is pinned yet. Until prepared() the restore does not end, also when its starter
-  // does: nothing is then pinned or written for it that nobody undoes. busy: another restore has the name, or a QEMU
-  // runs under it.
-  ckpt::Result<RestoreState> reserve(const std::string& name, const ckpt::CheckpointId& source, const std::string& mode,
-                                     const ProcessId& starter);
+  // Reserves `wanted`.name for a restore of its source, which is one's alone until it is over: the record has the token
+  // that each later step must show. Nothing is pinned yet. Until prepared() the restore does not end, also when its
+  // starter does: nothing is then pinned or written for it that nobody undoes. busy: another restore has the name, or a
+  // QEMU runs under it.
+  ckpt::Result<RestoreState> reserve(const RestoreState& wanted);
   void prepared(const std::string& name);
+  // libvirt goes on with its restore: until prepared() again ckptd is at work for it. Refused: as for update().
+  ckpt::Result<RestoreState> resume(const std::string& name, const std::string& token);
   // A step of the starter's. refused: it is not the restore's owner, or the restore is over.
   // `config` when it becomes `resuming`: the machine is protected with it from then on.
   ckpt::Status update(const std::string& token, RestoreState state, const Json& config);
@@ -89,6 +90,11 @@ private:
   void step(const std::string& name);
   bool tend(RestoreState& state);
   bool tend_start(RestoreState& state);
+  // Of a libvirt domain (supervisor_domains.cc).
+  bool tend_domain_start(RestoreState& state);
+  bool tend_domain(RestoreState& state);
+  bool domain_is_there(const RestoreState& state) const;
+  bool runs(const RestoreState& state) const;
   bool tend_memory(RestoreState& state, const Json& agent);
   // Starts what has died anew; `process`, of `state`, is it.
   ckpt::Status start(const RestoreState& state, const std::vector<std::string>& argv, ProcessId& process,
@@ -103,7 +109,7 @@ private:
   // Puts the question to the restore's QEMU, one at a time; nothing until there is an answer.
   template <typename Answer>
   std::optional<ckpt::Result<Answer>> ask(Talks<Answer>& talks, const RestoreState& state, Question<Answer> question);
-  bool may_talk(const std::string& name);
+  bool may_talk(const RestoreState& state);
   // False until a program that keeps dying may be started again.
   bool may_start(const std::string& key);
 

@@ -20,7 +20,6 @@ using ckpt::make_error;
 namespace {
 
 constexpr std::int64_t last_limit_ms = 5'000;
-constexpr const char* another_name = "or use --as NEWNAME";
 constexpr auto last_look = std::chrono::milliseconds(10);
 
 // Processes of a restore that is over, which were told to end and have not yet. They hold its sockets.
@@ -80,7 +79,7 @@ ckpt::Status Supervisor::check_free_locked(const std::string& name, const std::s
   Known& known = it->second;
   if (under_way(known.state) && !known.preparing) {
     // It may be over, and step() has not seen it yet.
-    if (known.state.phase == "starting" ? tend_start(known.state) : !alive(known.state.qemu) && tend(known.state))
+    if (known.state.phase == "starting" ? tend_start(known.state) : !runs(known.state) && tend(known.state))
       (void)save(known);
   }
   if (under_way(known.state))
@@ -105,36 +104,41 @@ void Supervisor::wait_for_the_last(const std::string& name) {
   }
 }
 
-ckpt::Result<RestoreState> Supervisor::reserve(const std::string& name, const ckpt::CheckpointId& source,
-                                               const std::string& mode, const ProcessId& starter) {
+ckpt::Result<RestoreState> Supervisor::reserve(const RestoreState& wanted) {
+  const std::string& name = wanted.name;
+  const std::string cure = wanted.is_domains() ? "wait for its end" : "or use --as NEWNAME";
   // Both may wait a moment for what is about to end; nobody else waits with them.
-  CKPT_TRY(check_free(name, another_name));
+  CKPT_TRY(check_free(name, cure));
   wait_for_the_last(name);
   CKPT_TRY(daemon_.check_not_running(name));
 
   std::lock_guard lock(mutex_);
-  CKPT_TRY(check_free_locked(name, another_name));
+  CKPT_TRY(check_free_locked(name, cure));
   CKPT_TRY(daemon_.check_not_running(name));
   auto last = restores_.find(name);
   if (last != restores_.end() && lingers(last->second.state))
     return make_error(Code::busy, "processes of the last restore onto '" + name +
-                                      "' have not ended: see 'ckptctl restores', " + another_name);
+                                      "' have not ended: see 'ckptctl restores', " + cure);
   std::array<std::uint8_t, 16> secret;
   CKPT_TRY(ckpt::Env::system().random(secret));
-  RestoreState state;
-  state.name = name;
-  state.source = ckpt::to_string(source);
-  state.mode = mode;
+  RestoreState state = wanted;
   state.phase = "starting";
   state.holder = std::string(restore_holder_prefix) + name;
   state.token = hex(secret);
-  state.starter = starter;
   state.begun_ns = wall_clock_ns();
   Known known{.state = state, .preparing = true};
   CKPT_TRY(make_directories(directory_of(state)));
   CKPT_TRY(save(known));
   restores_[name] = std::move(known);
   return state;
+}
+
+ckpt::Result<RestoreState> Supervisor::resume(const std::string& name, const std::string& token) {
+  std::lock_guard lock(mutex_);
+  CKPT_ASSIGN(Known * known, owned(name, token));
+  if (known->preparing) return make_error(Code::busy, "the restore onto '" + name + "' is being prepared");
+  known->preparing = true;
+  return known->state;
 }
 
 void Supervisor::prepared(const std::string& name) {

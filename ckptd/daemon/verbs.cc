@@ -27,6 +27,8 @@ const std::map<std::string, Verbs::Handler>& Verbs::table() {
       {"restore_abandon", &Verbs::restore_abandon},
       {"restore_update", &Verbs::restore_update},
       {"finish", &Verbs::finish},
+      {"domain_restore_begin", &Verbs::domain_restore_begin},
+      {"domain_restore_start", &Verbs::domain_restore_start},
   };
   return verbs;
 }

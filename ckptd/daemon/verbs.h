@@ -50,6 +50,9 @@ private:
   ckpt::Result<Json> restore_update(const Json&, const Reply&);
   ckpt::Result<Json> restore_abandon(const Json&, const Reply&);
   ckpt::Result<Json> finish(const Json&, const Reply&);
+  // libvirt's restores (verbs_domain.cc).
+  ckpt::Result<Json> domain_restore_begin(const Json&, const Reply&);
+  ckpt::Result<Json> domain_restore_start(const Json&, const Reply&);
 
   Json machine_json(const std::string& name);
   Json store_json();
@@ -57,6 +60,11 @@ private:
   ckpt::Result<Json> describe(const ckpt::CheckpointId& id);
   ckpt::Result<ckpt::CheckpointInfo> resolve(const Json& request);
   ckpt::Result<Json> prepare_restore(const ckpt::CheckpointInfo& source, const RestoreState& state);
+  ckpt::Status check_domain(const std::string& machine, const std::string& uuid);
+  ckpt::Status prepare_domain(const Json& request, const ckpt::CheckpointInfo& source, RestoreState& state);
+  ckpt::Status start_domain(RestoreState& state);
+  // What the admin is told of a checkpoint that cannot be restored.
+  static ckpt::Error why_not(const ckpt::CheckpointId& id, const ckpt::Error& error);
   ckpt::Status write_device_state(const ckpt::CheckpointId& id, const std::string& path);
 
   Daemon& daemon_;

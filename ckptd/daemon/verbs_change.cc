@@ -168,7 +168,6 @@ ckpt::Result<Json> Verbs::prepare_restore(const ckpt::CheckpointInfo& source, co
   CKPT_ASSIGN(Json answer, describe(source.id));
   for (const char* old : {"/agent.json", "/probe.json", "/log", "/log.old"}) ::unlink((directory + old).c_str());
   CKPT_ASSIGN(answer["base"], grant_base(run_dir, state.name, source));
-  CKPT_TRY(write_device_state(source.id, run_dir.device_state(state.name)));
   answer["store"] = daemon_.options().store_path;
   answer["directory"] = directory;
   answer["socket"] = run_dir.stream_socket(state.name);
@@ -190,18 +189,28 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply& reply)
   if (!reply.peer.identified())
     return make_error(Code::unavailable,
                       "ckptd cannot see in /proc who asks for a restore: ask from its PID namespace");
-  CKPT_ASSIGN(RestoreState state, supervisor_.reserve(as, info.id, mode, reply.peer));
+  RestoreState wanted;
+  wanted.name = as;
+  wanted.source = ckpt::to_string(info.id);
+  wanted.mode = mode;
+  wanted.starter = reply.peer;
+  CKPT_ASSIGN(RestoreState state, supervisor_.reserve(wanted));
   auto prepared = prepare_restore(info, state);
+  auto written = prepared.ok() ? write_device_state(info.id, daemon_.run_dir().device_state(as)) : ckpt::Status();
+  if (!written.ok()) prepared = written.error();
   supervisor_.prepared(as);
   if (prepared.ok()) {
     log_line(as + ": restore from " + ckpt::to_string(info.id) + " begins");
     return prepared;
   }
   (void)supervisor_.abandon(as, state.token, prepared.error().message());
-  if (prepared.error().code != Code::corrupt) return prepared;
-  return make_error(Code::corrupt, ckpt::to_string(info.id) + " is damaged (" + prepared.error().message() +
-                                       "): restore another, 'ckptctl verify " + info.id.machine +
-                                       "' says which are whole");
+  return why_not(info.id, prepared.error());
+}
+
+ckpt::Error Verbs::why_not(const ckpt::CheckpointId& id, const ckpt::Error& error) {
+  if (error.code != Code::corrupt) return error;
+  return make_error(Code::corrupt, ckpt::to_string(id) + " is damaged (" + error.message() +
+                                       "): restore another, 'ckptctl verify " + id.machine + "' says which are whole");
 }
 
 ckpt::Result<Json> Verbs::restore_update(const Json& request, const Reply&) {

@@ -138,8 +138,37 @@ def whatever_becomes_of_it():
     assert os.listdir("/run/ckpt/libvirt") == []
 
 
+def restoring():
+    """An image that names a checkpoint is not restored when anything goes wrong: its memory would be missing."""
+    point = "<r:restore xmlns:r='urn:x-ckpt:restore:1' machine='web1' checkpoint='7'/></metadata>"
+    image = xml().replace("</metadata>", point)
+    assert "ckptd is not running" in hook("restore", image, 1)
+    for text, words in ((image[:-20], "XML"), (image + " " * (1 << 20), "256 KiB"), (image.replace("'7'", "'-7'"), "no number"),
+                        (image.replace("restore:1", "restore:9"), "newer"), (image.replace("domain:1", "other:1"), "protection element")):
+        assert words in hook("restore", text, 1), words
+    # Elsewhere the element means nothing, and a start goes on when nothing was prepared for it.
+    for operation in ("prepare", "start", "started", "migrate", "stopped"):
+        assert hook(operation, image) == ""
+    for number in (signal.SIGSEGV, signal.SIGKILL):
+        with subprocess.Popen([HOOK, "web1", "restore", "begin", "-"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            os.kill(child_of(process), number)
+            assert process.wait(60) == 1, number
+    # What was prepared cannot go on: once, the start is refused.
+    prepared = FILE.replace(".json", ".prepared")
+    for text in ("{", json.dumps({"version": 2}), json.dumps({"version": 1, "machine": "web1", "token": "1", "disks": []})):
+        with open(prepared, "w", encoding="ascii") as file:
+            file.write(text)
+        assert "start, again" in hook("start", xml(), 1) and not os.path.exists(prepared)
+        assert hook("start", xml()) == ""
+    with open(prepared, "w", encoding="ascii") as file:
+        json.dump({"version": 1, "machine": "web1", "token": "1", "disks": [{"target": "vda", "overlay": "/new.qcow2"}]}, file)
+    assert hook("start", xml()) == "" and not os.path.exists(prepared)
+    hook("release", xml())
+    assert os.listdir("/run/ckpt/libvirt") == []
+
+
 in_own_namespace()
 subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
-for case in (life, users, bad_input, no_room, whatever_becomes_of_it):
+for case in (life, users, bad_input, no_room, restoring, whatever_becomes_of_it):
     case()
     print(case.__name__, "ok", flush=True)

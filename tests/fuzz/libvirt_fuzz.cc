@@ -7,6 +7,7 @@
 
 #include "common/libvirt_domain.h"
 #include "libvirt-hooks/domain_xml.cc"
+#include "libvirt-hooks/restore_xml.cc"
 #include "libvirt-hooks/xml_tree.cc"
 
 namespace {
@@ -15,12 +16,29 @@ void require(bool condition) {
   if (!condition) std::abort();
 }
 
+// What is understood as an image runs as a domain that names no point.
+void restore(std::string_view text) {
+  auto image = libvirt_hooks::parse_image(text);
+  if (!image.ok() || !*image) return;
+  require(libvirt_hooks::may_be_image(text) && (*image)->checkpoint != 0 && (*image)->domain.error.empty());
+  std::vector<libvirt_hooks::PlacedDisk> placed;
+  for (const auto& disk : (*image)->disks) placed.push_back({disk.target, "/new.qcow2", "/disk.sock"});
+  auto run = libvirt_hooks::with_disks(std::string(text), placed);
+  require(run.ok());
+  auto again = libvirt_hooks::parse_image(*run);
+  require(again.ok() && !*again);
+  auto disks = libvirt_hooks::disks_of(*run);
+  require(disks.ok());
+  for (const auto& disk : placed) require((*disks)[disk.target].file == "/new.qcow2");
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);
   if (auto json = ckptd::parse_object(text); json.ok())
     if (auto domain = ckptd::libvirt_domain_from_json(*json); domain.ok()) require(ckptd::is_uuid(domain->uuid));
+  restore(text);
   auto parsed = libvirt_hooks::parse_domain_xml(text);
   if (!parsed.ok()) return 0;
   require(ckptd::is_uuid(parsed->uuid) && !parsed->name.empty());

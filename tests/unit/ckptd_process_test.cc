@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -219,6 +220,19 @@ TEST_F(Process, IsNotDeadBecauseItCannotBeLookedAt) {
   EXPECT_FALSE(alive(other));
   NoDescriptors none;
   EXPECT_FALSE(alive(other));
+}
+
+// What serves one machine runs as that machine's user, and still opens the files that are open to us.
+TEST(SpawnDetached, AnotherUserKeepsTheRightToOpenFiles) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become another user";
+  ckpt::TempDir directory;
+  const std::string log = directory.path() + "/log", secret = directory.path() + "/secret";
+  std::ofstream(secret) << "read";
+  ASSERT_EQ(::chmod(secret.c_str(), 0600), 0);
+  const std::string words = "echo $(id -u) $(id -g) $(id -G) $(cat " + secret + ") $(grep CapEff /proc/self/status)";
+  auto started = spawn_detached({"/bin/sh", "-c", words}, {.log_path = log, .user = os::User{65534, 65533}});
+  ASSERT_TRUE(started.ok()) << started.error().message();
+  EXPECT_EQ(first_line(log), "65534 65533 65533 read CapEff: 0000000000000002");
 }
 
 }  // namespace

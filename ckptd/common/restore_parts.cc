@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "common/restore_parts.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "common/paths.h"
+
+namespace ckptd {
+
+namespace {
+
+constexpr std::int64_t qemu_img_limit_ms = 10'000;
+
+}  // namespace
+
+ckpt::Result<std::vector<std::string>> agent_command(const RestoreState& state, const Json& begun) {
+  CKPT_ASSIGN(std::string agent, find_restore_agent());
+  std::vector<std::string> argv = {agent,
+                                   "--store",
+                                   text_of(begun, "store"),
+                                   "--checkpoint",
+                                   state.source,
+                                   "--socket",
+                                   text_of(begun, "directory") + "/agent.sock",
+                                   "--status",
+                                   state.agent_status,
+                                   "--mode",
+                                   state.mode,
+                                   "--working-set",
+                                   text_of(begun, "working_set")};
+  if (state.bandwidth_bytes_s != 0) argv.insert(argv.end(), {"--bandwidth", std::to_string(state.bandwidth_bytes_s)});
+  return argv;
+}
+
+ckpt::Result<std::vector<std::string>> disk_server_command(const RestoreState& state, const Json& begun,
+                                                           const std::string& disk) {
+  CKPT_ASSIGN(std::string plugin, find_nbdkit_plugin());
+  return std::vector<std::string>{
+      "nbdkit", "-f", "-r", plugin, "store=" + text_of(begun, "store"), "checkpoint=" + state.source, "disk=" + disk};
+}
+
+ckpt::Status make_overlay(const std::string& qemu_img, const std::string& overlay, const std::string& socket,
+                          std::uint64_t size_bytes) {
+  // open-timeout: nbdkit may have died and be started again.
+  Json backing = {{"driver", "raw"},
+                  {"file",
+                   {{"driver", "nbd"},
+                    {"server", {{"type", "unix"}, {"path", socket}}},
+                    {"open-timeout", disk_server_start_s},
+                    {"reconnect-delay", disk_server_wait_s}}}};
+  CKPT_ASSIGN(auto output, run_helper({qemu_img, "create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b",
+                                       "json:" + dump(backing), overlay, std::to_string(size_bytes)},
+                                      qemu_img_limit_ms));
+  if (::chmod(overlay.c_str(), 0600) != 0) return ckpt::system_error(errno, overlay);
+  return {};
+}
+
+}  // namespace ckptd

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// What a restore is made of, whoever begins it: the agent, a server and an overlay for each disk.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/json.h"
+#include "common/restore_state.h"
+
+namespace ckptd {
+
+// `begun`: as restore_begin answers (doc/control_protocol.md).
+ckpt::Result<std::vector<std::string>> agent_command(const RestoreState& state, const Json& begun);
+ckpt::Result<std::vector<std::string>> disk_server_command(const RestoreState& state, const Json& begun,
+                                                           const std::string& disk);
+
+inline constexpr int disk_server_start_s = 30;
+// A guest whose disk server has died waits for the next one, as good as for ever.
+inline constexpr int disk_server_wait_s = 31'536'000;
+
+// A qcow2 image of this size on what the server at `socket` has; mode 0600.
+ckpt::Status make_overlay(const std::string& qemu_img, const std::string& overlay, const std::string& socket,
+                          std::uint64_t size_bytes);
+
+}  // namespace ckptd

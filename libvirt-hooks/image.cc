@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "image.h"
+
+#include "ckpt/env.h"
+#include "ckpt/store.h"
+#include "common/control_client.h"
+#include "os/file.h"
+#include "restore_xml.h"
+
+namespace libvirt_hooks {
+
+using ckpt::Code;
+using ckpt::make_error;
+using ckptd::Json;
+
+namespace {
+
+constexpr std::string_view magic = "LibvirtQemudSave";
+constexpr std::size_t header_bytes = 92;
+// As libvirt leaves it, so that the XML may grow (virsh save-image-edit).
+constexpr std::size_t padding_bytes = 64 << 10;
+constexpr std::uint64_t device_state_limit_bytes = 64 << 20;
+
+void put_u32(std::string& out, std::size_t value) {
+  for (int shift = 0; shift < 32; shift += 8) out += static_cast<char>(value >> shift & 0xFF);
+}
+
+ckpt::Result<std::string> read_device_state(const std::string& store_path, const ckpt::CheckpointId& id) {
+  CKPT_ASSIGN(auto store, ckpt::Store::open(ckpt::Env::system(), store_path, {.read_only = true}));
+  CKPT_ASSIGN(auto reader, store->open_checkpoint(id));
+  const auto& objects = reader->objects();
+  for (std::size_t i = 0; i < objects.size(); ++i) {
+    if (objects[i].object_class != ckpt::ObjectClass::device_state) continue;
+    if (objects[i].size_bytes > device_state_limit_bytes)
+      return make_error(Code::limit, "the device state is larger than 64 MiB");
+    std::string bytes(objects[i].size_bytes, '\0');
+    CKPT_TRY(reader->read(i, 0, {reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()}));
+    return bytes;
+  }
+  return make_error(Code::corrupt, ckpt::to_string(id) + " holds no device state");
+}
+
+std::vector<std::string> disk_names(const Json& objects) {
+  std::vector<std::string> names;
+  for (const Json& object : objects)
+    if (ckptd::text_of(object, "class") == "disk") names.push_back(ckptd::text_of(object, "name"));
+  return names;
+}
+
+}  // namespace
+
+std::string save_image(std::string_view xml, bool was_running, std::string_view device_state) {
+  std::string out(magic);
+  // version, length of the XML, was it running, format (raw), offset of the cookie (none)
+  for (std::size_t value :
+       {std::size_t{2}, xml.size() + 1 + padding_bytes, std::size_t{was_running}, std::size_t{0}, std::size_t{0}})
+    put_u32(out, value);
+  out.resize(header_bytes, '\0');
+  out += xml;
+  out.append(1 + padding_bytes, '\0');
+  out += device_state;
+  return out;
+}
+
+ckpt::Result<Json> write_image(const ckptd::RunDir& run_dir, const Wanted& wanted) {
+  CKPT_ASSIGN(auto client, ckptd::ControlClient::connect(run_dir.control_socket()));
+  CKPT_ASSIGN(Json hello, client.request({{"verb", "hello"}}));
+  CKPT_ASSIGN(Json shown, client.request({{"verb", "show"}, {"machine", wanted.machine}, {"point", wanted.point}}));
+  const Json checkpoint = ckptd::member_of(shown, "checkpoint");
+  const ckpt::CheckpointId id{wanted.machine, ckptd::number_of(checkpoint, "number")};
+  const Json domain = ckptd::member_of(ckptd::member_of(shown, "config"), "domain");
+  const std::string recorded = ckptd::text_of(domain, "xml"), name = ckpt::to_string(id);
+  if (recorded.empty()) return make_error(Code::refused, name + " is of no libvirt domain: 'ckptctl restore' runs it");
+  auto xml = image_xml(recorded, {id.machine, id.number, disk_names(ckptd::member_of(shown, "objects"))});
+  if (!xml.ok()) return make_error(xml.error().code, name + ": " + xml.error().message());
+  CKPT_ASSIGN(std::string state, read_device_state(ckptd::text_of(hello, "store"), id));
+  const bool ran = ckptd::text_of(ckptd::member_of(shown, "epoch"), "run_state") == "running";
+  const std::string image = save_image(*xml, ran, state);
+  const std::string file = ckptd::whole_path(wanted.file.empty() ? name + ".save" : wanted.file);
+  CKPT_TRY(os::replace_file(file, image, os::Durable::yes));
+  return Json{{"file", file},
+              {"checkpoint", name},
+              {"wall_clock_ns", ckptd::number_of(checkpoint, "wall_clock_ns")},
+              {"size_bytes", image.size()}};
+}
+
+}  // namespace libvirt_hooks
