@@ -377,7 +377,7 @@ def nothing_runs_unrecorded(site):
     os.mkdir(folder)
     qemu = script(folder + "/qemu", "exec sleep 3600\n")
     # What makes the disk's image comes just before the agent.
-    script(folder + "/qemu-img", f"kill -STOP {site.process.pid}\n")
+    script(folder + "/qemu-img", f"for word; do case $word in {folder}/*) : >\"$word\" ;; esac; done\nkill -STOP {site.process.pid}\n")
     agent = script(folder + "/agent", f"echo $$ >{folder}/ran\nexec sleep 3600\n")
     starter = subprocess.Popen(site.command("restore", "disked", "--as", "b", "--disk-dir", folder, "--", qemu, "-drive", "file=/d,id=disk0"),
                                env=dict(os.environ, CKPT_RESTORE_AGENT=agent, CKPT_NBDKIT_PLUGIN=agent), stderr=subprocess.PIPE, text=True)
