@@ -14,6 +14,7 @@
 
 #include "ckpt/env.h"
 #include "ckpt/store.h"
+#include "counting_env.h"
 #include "must.h"
 
 namespace {
@@ -90,7 +91,19 @@ private:
   std::mt19937_64 engine_{1};
 };
 
+// What one call asked of the disk, at most: a segment is opened by the first who reads from it, and stays open.
+struct Reads {
+  std::uint64_t calls = 0, bytes = 0;
+
+  void take(bench::IoCounts& counts) {
+    calls = std::max(calls, counts.reads.load());
+    bytes = std::max(bytes, counts.bytes_read.load());
+    counts.reset();
+  }
+};
+
 struct Figures {
+  Reads open_point, look_up;
   double open_store_ms, open_point_ms, look_up_ms, first_collect_ms, retention_ms, mib;
 };
 
@@ -98,20 +111,24 @@ Figures measure(const std::string& path, std::uint64_t newest) {
   Figures figures{};
   std::mt19937_64 engine(newest);
   auto start = Clock::now();
-  auto store = must(Store::open(Env::system(), path, {}));
+  bench::CountingEnv env(Env::system());
+  auto store = must(Store::open(env, path, {}));
   figures.open_store_ms = ms_since(start);
   auto listed = must(store->checkpoints("vm"));
   std::vector<double> opens, look_ups, passes;
   std::array<std::uint8_t, 4096> page;
   for (int i = 0; i < samples; ++i) {
     CheckpointId id = listed[engine() % listed.size()].id;
+    env.counts.reset();
     start = Clock::now();
     auto reader = must(store->open_checkpoint(id));
     opens.push_back(ms_since(start));
+    figures.open_point.take(env.counts);
     std::uint64_t at = engine() % (ram_bytes / 4096);
     start = Clock::now();
     (void)must(reader->read_page(0, at, page));
     look_ups.push_back(ms_since(start));
+    figures.look_up.take(env.counts);
   }
   // By CPU time: it runs beside everything else, and is long enough to be disturbed.
   double before = cpu_ms();
@@ -137,6 +154,12 @@ void print(std::uint64_t epochs, const Figures& f, std::uint64_t bytes) {
       "remove+collect %.1f ms, memory %.0f MiB, store %.1f MiB\n",
       static_cast<unsigned long long>(epochs), f.open_store_ms, f.open_point_ms, f.look_up_ms, f.first_collect_ms,
       f.retention_ms, f.mib, static_cast<double>(bytes) / (1 << 20));
+  auto print_reads = [&](const char* what, const Reads& reads) {
+    std::printf("%8llu epochs, %s: at most %llu reads of %llu KiB\n", static_cast<unsigned long long>(epochs), what,
+                static_cast<unsigned long long>(reads.calls), static_cast<unsigned long long>(reads.bytes >> 10));
+  };
+  print_reads("open point", f.open_point);
+  print_reads("page look-up", f.look_up);
   std::fflush(stdout);
 }
 
