@@ -4,6 +4,7 @@
 """The store goes bad under ckptd: damage that a live machine's newest checkpoint reaches, and a file system that fails while nobody is
 connected. Later checkpoints are whole, what can be written again is, and ckptd ends when it is told to. Runs in a mount namespace of its
 own."""
+import contextlib
 import fcntl
 import json
 import os
@@ -135,7 +136,7 @@ def told_to_end_while_it_starts_again(site):
     os.mkfifo(path)
     asks = threading.Thread(target=begin_quietly, args=(site,))
     asks.start()
-    wait_until(lambda: "restore:copy" in site.checkpoints("vm")[-1]["pins"], 30, "a restore to begin")
+    wait_until(lambda: waits_for_a_reader(site.process.pid), 30, "a restore to begin")
     try:
         fail_volume(site)
         assert not writes(site)
@@ -149,6 +150,15 @@ def told_to_end_while_it_starts_again(site):
     assert site.process.wait(30) == 0, site.log_text()
     assert said_since_serving(site, "stopping: signal"), f"it has served again: {site.log_text()}"
     print("told to end while it was about to start again, ckptd has ended")
+
+
+def waits_for_a_reader(pid):
+    """By where the kernel holds it: before, it still needs the store that is about to fail."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/task/{task}/wchan", encoding="ascii") as where:
+            if where.read() == "wait_for_partner":
+                return True
+    return False
 
 
 def begin_quietly(site):
