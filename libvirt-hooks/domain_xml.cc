@@ -68,7 +68,7 @@ ckpt::Status check_emulator(const xmlNode* domain) {
                                        std::string(launcher_prefix) + "x86_64, with its full path");
 }
 
-ckpt::Status fill(const xmlNode* domain, const std::vector<const xmlNode*>& elements, LibvirtDomain& protection) {
+ckpt::Status fill(const xmlNode* domain, const std::vector<xmlNode*>& elements, LibvirtDomain& protection) {
   const xmlNode* element = elements.front();
   if (elements.size() > 1) return make_error(Code::invalid, "there are several: leave one");
   if (namespace_of(element) != protection_namespace)
@@ -82,14 +82,6 @@ ckpt::Status fill(const xmlNode* domain, const std::vector<const xmlNode*>& elem
   CKPT_ASSIGN(protection.policy, policy_of(given.interval, given.retention));
   CKPT_ASSIGN(protection.machine, machine_of(given.machine, protection.name));
   return check_emulator(domain);
-}
-
-std::vector<const xmlNode*> protection_elements(const xmlNode* domain) {
-  std::vector<const xmlNode*> found;
-  const xmlNode* metadata = child(domain, "metadata");
-  for (const xmlNode* node = metadata ? metadata->children : nullptr; node; node = node->next)
-    if (is_element(node) && namespace_of(node).starts_with(any_version)) found.push_back(node);
-  return found;
 }
 
 std::string user_of(const xmlNode* domain) {
@@ -127,15 +119,14 @@ ckpt::Result<ckptd::Json> policy_of(const std::string& interval, const std::stri
 
 ckpt::Result<DomainXml> parse_domain_xml(std::string_view xml) {
   CKPT_ASSIGN(auto document, read_document(xml));
-  const xmlNode* root = xmlDocGetRootElement(document.get());
-  if (!root || root->ns || view(root->name) != "domain") return make_error(Code::invalid, "XML, but not of a domain");
+  CKPT_ASSIGN(const xmlNode* root, domain_element(document.get()));
   DomainXml domain;
   domain.uuid = text_of(child(root, "uuid"));
   domain.name = text_of(child(root, "name"));
   if (!ckptd::is_uuid(domain.uuid)) return make_error(Code::invalid, "domain XML without a UUID");
   if (domain.name.empty()) return make_error(Code::invalid, "domain XML without a name");
   domain.user = user_of(root);
-  auto elements = protection_elements(root);
+  auto elements = metadata_elements(root, any_version);
   if (elements.empty()) return domain;
   LibvirtDomain& protection = domain.protection.emplace();
   protection.uuid = domain.uuid;

@@ -4,6 +4,7 @@
 #include "ckpt/env.h"
 #include "ckpt/store.h"
 #include "common/control_client.h"
+#include "common/restore_parts.h"
 #include "os/file.h"
 #include "restore_xml.h"
 
@@ -19,25 +20,9 @@ constexpr std::string_view magic = "LibvirtQemudSave";
 constexpr std::size_t header_bytes = 92;
 // As libvirt leaves it, so that the XML may grow (virsh save-image-edit).
 constexpr std::size_t padding_bytes = 64 << 10;
-constexpr std::uint64_t device_state_limit_bytes = 64 << 20;
 
 void put_u32(std::string& out, std::size_t value) {
   for (int shift = 0; shift < 32; shift += 8) out += static_cast<char>(value >> shift & 0xFF);
-}
-
-ckpt::Result<std::string> read_device_state(const std::string& store_path, const ckpt::CheckpointId& id) {
-  CKPT_ASSIGN(auto store, ckpt::Store::open(ckpt::Env::system(), store_path, {.read_only = true}));
-  CKPT_ASSIGN(auto reader, store->open_checkpoint(id));
-  const auto& objects = reader->objects();
-  for (std::size_t i = 0; i < objects.size(); ++i) {
-    if (objects[i].object_class != ckpt::ObjectClass::device_state) continue;
-    if (objects[i].size_bytes > device_state_limit_bytes)
-      return make_error(Code::limit, "the device state is larger than 64 MiB");
-    std::string bytes(objects[i].size_bytes, '\0');
-    CKPT_TRY(reader->read(i, 0, {reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()}));
-    return bytes;
-  }
-  return make_error(Code::corrupt, ckpt::to_string(id) + " holds no device state");
 }
 
 std::vector<std::string> disk_names(const Json& objects) {
@@ -73,7 +58,9 @@ ckpt::Result<Json> write_image(const ckptd::RunDir& run_dir, const Wanted& wante
   if (recorded.empty()) return make_error(Code::refused, name + " is of no libvirt domain: 'ckptctl restore' runs it");
   auto xml = image_xml(recorded, {id.machine, id.number, disk_names(ckptd::member_of(shown, "objects"))});
   if (!xml.ok()) return make_error(xml.error().code, name + ": " + xml.error().message());
-  CKPT_ASSIGN(std::string state, read_device_state(ckptd::text_of(hello, "store"), id));
+  CKPT_ASSIGN(auto store, ckpt::Store::open(ckpt::Env::system(), ckptd::text_of(hello, "store"), {.read_only = true}));
+  CKPT_ASSIGN(auto reader, store->open_checkpoint(id));
+  CKPT_ASSIGN(std::string state, ckptd::read_device_state(id, *reader));
   const bool ran = ckptd::text_of(ckptd::member_of(shown, "epoch"), "run_state") == "running";
   const std::string image = save_image(*xml, ran, state);
   const std::string file = ckptd::whole_path(wanted.file.empty() ? name + ".save" : wanted.file);

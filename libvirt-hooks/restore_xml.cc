@@ -19,12 +19,6 @@ namespace {
 constexpr std::string_view any_restore_version = "urn:x-ckpt:restore:";
 constexpr std::string_view usual_directory = "/var/lib/libvirt/images";
 
-ckpt::Result<xmlNode*> domain_of(xmlDoc* document) {
-  xmlNode* root = xmlDocGetRootElement(document);
-  if (!root || root->ns || view(root->name) != "domain") return make_error(Code::invalid, "XML, but not of a domain");
-  return root;
-}
-
 std::vector<xmlNode*> children(const xmlNode* parent, std::string_view name, std::string_view uri) {
   std::vector<xmlNode*> found;
   for (xmlNode* node = parent ? parent->children : nullptr; node; node = node->next)
@@ -32,13 +26,7 @@ std::vector<xmlNode*> children(const xmlNode* parent, std::string_view name, std
   return found;
 }
 
-std::vector<xmlNode*> restore_elements(const xmlNode* domain) {
-  std::vector<xmlNode*> found;
-  const xmlNode* metadata = child(domain, "metadata");
-  for (xmlNode* node = metadata ? metadata->children : nullptr; node; node = node->next)
-    if (is_element(node) && namespace_of(node).starts_with(any_restore_version)) found.push_back(node);
-  return found;
-}
+std::vector<xmlNode*> restore_elements(const xmlNode* domain) { return metadata_elements(domain, any_restore_version); }
 
 std::vector<xmlNode*> disk_elements(const xmlNode* domain) { return children(child(domain, "devices"), "disk", ""); }
 
@@ -177,7 +165,7 @@ bool may_be_image(std::string_view xml) { return xml.find(any_restore_version) !
 
 ckpt::Result<std::optional<Image>> parse_image(std::string_view xml) {
   CKPT_ASSIGN(auto document, read_document(xml));
-  CKPT_ASSIGN(const xmlNode* root, domain_of(document.get()));
+  CKPT_ASSIGN(const xmlNode* root, domain_element(document.get()));
   auto elements = restore_elements(root);
   if (elements.empty()) return std::optional<Image>();
   Image image;
@@ -193,7 +181,7 @@ ckpt::Result<std::optional<Image>> parse_image(std::string_view xml) {
 
 ckpt::Result<std::string> image_xml(const std::string& domain_xml, const Point& point) {
   CKPT_ASSIGN(auto document, read_document(domain_xml));
-  CKPT_ASSIGN(xmlNode * root, domain_of(document.get()));
+  CKPT_ASSIGN(xmlNode * root, domain_element(document.get()));
   std::vector<ImageDisk> disks;
   auto names = point.disks;
   for (xmlNode* disk : disk_elements(root)) {
@@ -217,7 +205,7 @@ ckpt::Result<std::string> image_xml(const std::string& domain_xml, const Point& 
 
 ckpt::Result<std::string> with_disks(const std::string& domain_xml, const std::vector<PlacedDisk>& disks) {
   CKPT_ASSIGN(auto document, read_document(domain_xml));
-  CKPT_ASSIGN(xmlNode * root, domain_of(document.get()));
+  CKPT_ASSIGN(xmlNode * root, domain_element(document.get()));
   for (xmlNode* node : restore_elements(root)) drop(node);
   for (const auto& placed : disks)
     for (xmlNode* disk : disk_elements(root))
@@ -227,7 +215,7 @@ ckpt::Result<std::string> with_disks(const std::string& domain_xml, const std::v
 
 ckpt::Result<std::map<std::string, Disk>> disks_of(const std::string& domain_xml) {
   CKPT_ASSIGN(auto document, read_document(domain_xml));
-  CKPT_ASSIGN(const xmlNode* root, domain_of(document.get()));
+  CKPT_ASSIGN(const xmlNode* root, domain_element(document.get()));
   std::map<std::string, Disk> found;
   for (const xmlNode* disk : disk_elements(root)) {
     const xmlNode* backing = child(disk, "backingStore");

@@ -49,6 +49,20 @@ std::string document_text(xmlDoc* document) {
   return owned(text);
 }
 
+ckpt::Result<xmlNode*> domain_element(xmlDoc* document) {
+  xmlNode* root = xmlDocGetRootElement(document);
+  if (!root || root->ns || view(root->name) != "domain") return make_error(Code::invalid, "XML, but not of a domain");
+  return root;
+}
+
+std::vector<xmlNode*> metadata_elements(const xmlNode* domain, std::string_view namespace_prefix) {
+  std::vector<xmlNode*> found;
+  const xmlNode* metadata = child(domain, "metadata");
+  for (xmlNode* node = metadata ? metadata->children : nullptr; node; node = node->next)
+    if (is_element(node) && namespace_of(node).starts_with(namespace_prefix)) found.push_back(node);
+  return found;
+}
+
 std::string_view namespace_of(const xmlNode* node) { return node->ns ? view(node->ns->href) : ""; }
 
 xmlNode* child(const xmlNode* parent, std::string_view name) {

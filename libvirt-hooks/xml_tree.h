@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "ckpt/result.h"
 
@@ -21,6 +22,10 @@ using Document = std::unique_ptr<xmlDoc, FreeDocument>;
 // Errors: invalid (not well-formed UTF-8, or with a document type), limit (more than a domain may have).
 ckpt::Result<Document> read_document(std::string_view xml);
 std::string document_text(xmlDoc* document);
+// The root. invalid: it is no domain's.
+ckpt::Result<xmlNode*> domain_element(xmlDoc* document);
+// Those directly below its <metadata> whose namespace begins so: each version of an element has its own.
+std::vector<xmlNode*> metadata_elements(const xmlNode* domain, std::string_view namespace_prefix);
 
 inline std::string_view view(const xmlChar* text) { return text ? reinterpret_cast<const char*>(text) : ""; }
 inline const xmlChar* xml_string(const char* text) { return reinterpret_cast<const xmlChar*>(text); }

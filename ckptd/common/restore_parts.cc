@@ -12,8 +12,22 @@ namespace ckptd {
 namespace {
 
 constexpr std::int64_t qemu_img_limit_ms = 10'000;
+constexpr std::uint64_t device_state_limit_bytes = 64 << 20;
 
 }  // namespace
+
+ckpt::Result<std::string> read_device_state(const ckpt::CheckpointId& id, ckpt::CheckpointReader& reader) {
+  const auto& objects = reader.objects();
+  for (std::size_t i = 0; i < objects.size(); ++i) {
+    if (objects[i].object_class != ckpt::ObjectClass::device_state) continue;
+    if (objects[i].size_bytes > device_state_limit_bytes)
+      return make_error(ckpt::Code::limit, "the device state is larger than 64 MiB");
+    std::string bytes(objects[i].size_bytes, '\0');
+    CKPT_TRY(reader.read(i, 0, {reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()}));
+    return bytes;
+  }
+  return make_error(ckpt::Code::corrupt, ckpt::to_string(id) + " holds no device state");
+}
 
 ckpt::Result<std::vector<std::string>> agent_command(const RestoreState& state, const Json& begun) {
   CKPT_ASSIGN(std::string agent, find_restore_agent());

@@ -6,10 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "ckpt/store.h"
 #include "common/json.h"
 #include "common/restore_state.h"
 
 namespace ckptd {
+
+// What QEMU loads. Errors: limit (larger than 64 MiB), corrupt (there is none, too).
+ckpt::Result<std::string> read_device_state(const ckpt::CheckpointId& id, ckpt::CheckpointReader& reader);
 
 // `begun`: as restore_begin answers (doc/control_protocol.md).
 ckpt::Result<std::vector<std::string>> agent_command(const RestoreState& state, const Json& begun);

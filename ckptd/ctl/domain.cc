@@ -13,12 +13,10 @@ namespace {
 // libvirtd may be busy with the domain.
 constexpr std::int64_t bridge_limit_ms = 60'000;
 
-ckpt::Result<Json> make_image(const Context& context, const Target& target, const std::string& file) {
+ckpt::Result<Json> ask_bridge(std::vector<std::string> arguments) {
   CKPT_ASSIGN(std::string bridge, find_libvirt_bridge());
-  const std::string point = target.point.empty() ? "latest" : target.point;
-  std::vector<std::string> argv = {bridge, "--run-dir", context.run_dir.path, "image", "--", target.machine, point};
-  if (!file.empty()) argv.push_back(file);
-  CKPT_ASSIGN(std::string text, run_helper(argv, bridge_limit_ms));
+  arguments.insert(arguments.begin(), bridge);
+  CKPT_ASSIGN(std::string text, run_helper(arguments, bridge_limit_ms));
   CKPT_ASSIGN(Json parsed, parse_object(text));
   return check_answer(std::move(parsed));
 }
@@ -30,20 +28,20 @@ ckpt::Result<std::optional<Json>> change_domain(const Context& context, const st
   CKPT_ASSIGN(Json hello, context.request({{"verb", "hello"}}));
   std::string uri = text_of(hello, "libvirt");
   if (uri.empty()) return std::optional<Json>();
-  CKPT_ASSIGN(std::string bridge, find_libvirt_bridge());
-  std::vector<std::string> argv = {bridge, "--connect", uri, "--run-dir", text_of(hello, "run_dir"), verb};
-  if (!options.interval.empty()) argv.insert(argv.end(), {"--interval", options.interval});
-  if (!options.retention.empty()) argv.insert(argv.end(), {"--retention", options.retention});
-  argv.insert(argv.end(), {"--", name});
-  CKPT_ASSIGN(std::string text, run_helper(argv, bridge_limit_ms));
-  CKPT_ASSIGN(Json parsed, parse_object(text));
-  CKPT_ASSIGN(Json answer, check_answer(std::move(parsed)));
+  std::vector<std::string> arguments = {"--connect", uri, "--run-dir", text_of(hello, "run_dir"), verb};
+  if (!options.interval.empty()) arguments.insert(arguments.end(), {"--interval", options.interval});
+  if (!options.retention.empty()) arguments.insert(arguments.end(), {"--retention", options.retention});
+  arguments.insert(arguments.end(), {"--", name});
+  CKPT_ASSIGN(Json answer, ask_bridge(std::move(arguments)));
   if (member_of(answer, "domain").is_null()) return std::optional<Json>();
   return std::optional(std::move(answer));
 }
 
 ckpt::Status write_image(const Context& context, const Target& target, const std::string& file) {
-  CKPT_ASSIGN(Json answer, make_image(context, target, file));
+  const std::string point = target.point.empty() ? "latest" : target.point;
+  std::vector<std::string> arguments = {"--run-dir", context.run_dir.path, "image", "--", target.machine, point};
+  if (!file.empty()) arguments.push_back(file);
+  CKPT_ASSIGN(Json answer, ask_bridge(std::move(arguments)));
   if (context.json)
     context.print_json(answer);
   else

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "common/point.h"
+#include "common/restore_parts.h"
 #include "common/text.h"
 #include "daemon/log.h"
 #include "daemon/restored_base.h"
@@ -22,7 +23,6 @@ namespace {
 constexpr const char* edit_its_xml =
     "its XML says how it is protected, and is changed by 'ckptctl protect', 'ckptctl unprotect' or 'virsh metadata'";
 constexpr std::uint64_t checkpoint_limit_s = 60;
-constexpr std::uint64_t device_state_limit_bytes = 64 << 20;
 constexpr std::size_t holder_limit_bytes = 128;
 
 Json object_or_null(const Json& request, const char* key) {
@@ -148,16 +148,8 @@ ckpt::Result<Json> Verbs::set(const Json& request, const Reply&) {
 // Copies the device state out of the checkpoint into a file that QEMU loads.
 ckpt::Status Verbs::write_device_state(const ckpt::CheckpointId& id, const std::string& path) {
   CKPT_ASSIGN(auto reader, daemon_.store().open_checkpoint(id));
-  for (std::size_t i = 0; i < reader->objects().size(); ++i) {
-    const auto& object = reader->objects()[i];
-    if (object.object_class != ckpt::ObjectClass::device_state) continue;
-    if (object.size_bytes > device_state_limit_bytes)
-      return make_error(Code::limit, "the device state is larger than 64 MiB");
-    std::vector<std::uint8_t> bytes(object.size_bytes);
-    CKPT_TRY(reader->read(i, 0, bytes));
-    return os::write_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  }
-  return make_error(Code::corrupt, ckpt::to_string(id) + " holds no device state");
+  CKPT_ASSIGN(std::string state, read_device_state(id, *reader));
+  return os::write_file(path, state);
 }
 
 // Whatever it leaves undone is undone by Supervisor::abandon().

@@ -9,22 +9,13 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from ckpt_site import CtlError, alive, wait_until  # noqa: E402
-from libvirt_site import Domain, LibvirtSite, VirshError, needs_libvirt  # noqa: E402
+from ckpt_site import alive, wait_until  # noqa: E402
+from libvirt_site import Domain, LibvirtSite, needs_libvirt, refused  # noqa: E402
 
 
 def start(site, domain):
     site.virsh("start", domain.domain)
     return domain.started()
-
-
-def refused(call, *words):
-    try:
-        call()
-    except (VirshError, CtlError) as error:
-        assert all(word in str(error) for word in words), error
-        return
-    raise AssertionError(f"not refused: {words}")
 
 
 def protected_from_its_start(site):

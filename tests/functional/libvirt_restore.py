@@ -12,19 +12,10 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import guest as guests  # noqa: E402
-from ckpt_site import CtlError, alive, wait_until  # noqa: E402
-from libvirt_site import Domain, LibvirtSite, VirshError, command_line, needs_libvirt  # noqa: E402
+from ckpt_site import alive, wait_until  # noqa: E402
+from libvirt_site import Domain, LibvirtSite, command_line, needs_libvirt, refused  # noqa: E402
 
 OVERLAY = re.compile(r"<source file='([^']*\.qcow2)'")
-
-
-def refused(call, *words):
-    try:
-        call()
-    except (VirshError, CtlError) as error:
-        assert all(word in str(error) for word in words), error
-        return
-    raise AssertionError(f"not refused: {words}")
 
 
 def image(site, domain, point="latest"):

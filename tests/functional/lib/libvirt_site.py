@@ -24,7 +24,7 @@ import sys
 import uuid
 
 import guest as guests
-from ckpt_site import BUILD, Machine, Site, alive, wait_until
+from ckpt_site import BUILD, CtlError, Machine, Site, alive, wait_until
 
 NAMESPACE = "urn:x-ckpt:domain:1"
 HOOK = BUILD + "/libvirt-hooks/ckpt-libvirt-hook"
@@ -71,6 +71,16 @@ def needs_libvirt():
 
 class VirshError(Exception):
     """virsh ended with an error, whose text this is."""
+
+
+def refused(call, *words):
+    """virsh or ckptctl says no, in these words."""
+    try:
+        call()
+    except (VirshError, CtlError) as error:
+        assert all(word in str(error) for word in words), error
+        return
+    raise AssertionError(f"not refused: {words}")
 
 
 class LibvirtSite(Site):
