@@ -3,6 +3,8 @@
 # A thin front door: meson builds, scripts/ and tests/ do the rest. Everything is
 # built in build*/ here and, for QEMU and the guests, in a cache outside.
 
+# The recipes use scripts/lib.
+SHELL  := /bin/bash
 BUILD  ?= build
 PREFIX ?= /usr/local
 JOBS   ?= $(shell nproc)
@@ -13,8 +15,9 @@ MESON  := $(PYTHON) /usr/bin/meson
 TESTS  ?=
 # and for bench/run
 BENCH  ?=
+ninja   = . scripts/lib/progress.sh && progress "building $(1)" $(BUILD)/$(1).log ninja -C $(BUILD) -j $(JOBS) $(1)
 
-.PHONY: help demo test test-asan test-tsan build packages qemu guests install bench bench-ab \
+.PHONY: help demo test test-asan test-tsan build programs packages qemu guests install bench bench-ab \
 	fuzz soak format lint clean
 
 help:
@@ -30,14 +33,18 @@ help:
 	@echo 'make soak       the long proofs'
 	@echo 'make format, lint, clean'
 
-demo: build
+demo: packages qemu guests programs
 	tests/demo/run
 
 test: build
 	$(PYTHON) tests/run --build $(BUILD) $(TESTS)
 
 build: packages qemu guests $(BUILD)/build.ninja
-	@ninja -C $(BUILD) -j $(JOBS) --quiet
+	@$(call ninja,all)
+
+# Without tests and bench: half the time.
+programs: $(BUILD)/build.ninja
+	@$(call ninja,programs)
 
 packages:
 	@scripts/install-packages
@@ -61,7 +68,7 @@ test-tsan: packages qemu guests
 
 install: packages qemu $(BUILD)/build.ninja
 	$(MESON) configure $(BUILD) -Dprefix=$(PREFIX)
-	ninja -C $(BUILD) -j $(JOBS) --quiet
+	@$(call ninja,programs)
 	DESTDIR=$(abspath $(DESTDIR)) $(MESON) install -C $(BUILD) --no-rebuild
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/qemu install
 
