@@ -193,7 +193,7 @@ ckpt::StreamReceiver::Terms Machine::on_terms(Connection& connection, const ckpt
 }
 
 // A restored machine is what its checkpoint was of, from its first epoch on; the name may have been another's until
-// now.
+// now. What a domain is its XML says, which was known before its QEMU was there: it may be a clone.
 Json Machine::config_for(const ckpt::CheckpointId& base) {
   Json config;
   {
@@ -201,7 +201,7 @@ Json Machine::config_for(const ckpt::CheckpointId& base) {
     config = config_;
     config_changed_ = false;
   }
-  if (base.number != 0) {
+  if (base.number != 0 && !config.contains("domain")) {
     auto reader = store_.open_checkpoint(base);
     auto own = reader.ok() ? read_config(**reader) : ckpt::Result<Json>(reader.error());
     if (own.ok()) return own.take();

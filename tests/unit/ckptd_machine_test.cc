@@ -167,6 +167,20 @@ TEST_F(MachineTest, ARestoredMachinesCheckpointsHaveItsConfigurationFromTheFirst
   EXPECT_EQ(config_of(restored.commit()), first);
 }
 
+// It may be a clone: the checkpoint it comes from is of another domain.
+TEST_F(MachineTest, ARestoredDomainsCheckpointsAreOfTheDomainThatItIsNow) {
+  const Json first = {{"domain", {{"uuid", "first"}}}}, second = {{"domain", {{"uuid", "second"}}}};
+  ASSERT_TRUE(daemon_->protect("m", first, Json()).ok());
+  Qemu(socket()).greet_and_commit();
+  ASSERT_TRUE(daemon_->protect("m", second, Json()).ok());
+  auto source = daemon_->store().checkpoint({"m", numbers().front()}).take();
+  ASSERT_EQ(config_of(source.id.number), first);
+  ASSERT_TRUE(make_directories(daemon_->run_dir().restore("m")).ok());
+  Qemu restored(socket());
+  ASSERT_EQ(restored.greet(0, grant_base(daemon_->run_dir(), "m", source).take()).mode, WelcomeMode::continue_);
+  EXPECT_EQ(config_of(restored.commit()), second);
+}
+
 TEST_F(MachineTest, ANewConfigurationIsInEveryCheckpointThatBeginsAfterwards) {
   const Json first = {{"argv", {"first"}}}, second = {{"argv", {"second"}}};
   ASSERT_TRUE(daemon_->protect("m", first, Json()).ok());
