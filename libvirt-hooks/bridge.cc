@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "change.h"
+#include "clone.h"
 #include "disks.h"
 #include "follow.h"
 #include "image.h"
@@ -54,6 +55,14 @@ int run(int argc, char** argv) {
   image->add_option("MACHINE", wanted.machine, "Machine")->required();
   image->add_option("POINT", wanted.point, "Checkpoint of it")->required();
   image->add_option("FILE", wanted.file, "Where; default: MACHINE@NUMBER.save here");
+  CloneWish copy;
+  auto* clone = app.add_subcommand("clone", "Run a checkpoint as another domain");
+  clone->add_flag("--paused", copy.paused, "It does not run yet");
+  clone->add_flag("--transient", copy.transient, "It is not defined");
+  clone->add_flag("--connected", copy.connected, "Its network cards stay plugged in");
+  clone->add_option("MACHINE", copy.machine, "Machine")->required();
+  clone->add_option("POINT", copy.point, "Checkpoint of it")->required();
+  clone->add_option("NEWNAME", copy.name, "Name of the clone")->required();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -64,6 +73,7 @@ int run(int argc, char** argv) {
   if (uri.empty()) return answer(ckpt::make_error(ckpt::Code::invalid, "--connect is missing"));
   if (*define) return answer(define_disks(uri, disks));
   if (*pull) return answer(pull_disks(uri, disks));
+  if (*clone) return answer(clone_domain(uri, run_dir, copy));
   if (*protect) return answer(protect_domain(uri, run_dir, wish));
   if (*unprotect) return answer(unprotect_domain(uri, run_dir, wish.domain));
   follow_domains(uri, run_dir, parent);

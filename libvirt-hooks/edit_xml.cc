@@ -27,13 +27,7 @@ ckpt::Result<std::string> with_emulator(const std::string& domain_xml, const std
   if (!devices) return ckpt::make_error(ckpt::Code::invalid, "domain XML without devices");
   xmlNode* element = child(devices, "emulator");
   if (is_launcher(text_of(element))) return std::string();
-  // Written as it is: a path may have an '&'.
-  xmlNode* path = xmlNewText(xml_string(emulator.c_str()));
-  if (element)
-    xmlNodeSetContent(element, nullptr);
-  else
-    element = xmlNewChild(devices, nullptr, xml_string("emulator"), nullptr);
-  xmlAddChild(element, path);
+  set_text(element ? element : add(devices, "emulator"), emulator);
   return document_text(document.get());
 }
 

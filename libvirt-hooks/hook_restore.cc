@@ -85,6 +85,7 @@ ckpt::Result<std::string> begin_restore(const ckptd::RunDir& run_dir, const std:
                                                {"point", std::to_string(image->checkpoint)},
                                                {"as", machine},
                                                {"uuid", image->domain.uuid},
+                                               {"clone_of", image->clone_of},
                                                {"run_dir", run_dir.path},
                                                {"disks", disks}}));
   auto edited = note_and_edit(run_dir, xml, *image, answer);

@@ -2,7 +2,6 @@
 #include "image.h"
 
 #include "ckpt/env.h"
-#include "ckpt/store.h"
 #include "common/control_client.h"
 #include "common/restore_parts.h"
 #include "os/file.h"
@@ -47,28 +46,39 @@ std::string save_image(std::string_view xml, bool was_running, std::string_view 
   return out;
 }
 
-ckpt::Result<Json> write_image(const ckptd::RunDir& run_dir, const Wanted& wanted) {
+ckpt::Result<StoredDomain> stored_domain(const ckptd::RunDir& run_dir, const std::string& machine,
+                                         const std::string& point) {
   CKPT_ASSIGN(auto client, ckptd::ControlClient::connect(run_dir.control_socket()));
   CKPT_ASSIGN(Json hello, client.request({{"verb", "hello"}}));
-  CKPT_ASSIGN(Json shown, client.request({{"verb", "show"}, {"machine", wanted.machine}, {"point", wanted.point}}));
+  CKPT_ASSIGN(Json shown, client.request({{"verb", "show"}, {"machine", machine}, {"point", point}}));
   const Json checkpoint = ckptd::member_of(shown, "checkpoint");
-  const ckpt::CheckpointId id{wanted.machine, ckptd::number_of(checkpoint, "number")};
   const Json domain = ckptd::member_of(ckptd::member_of(shown, "config"), "domain");
-  const std::string recorded = ckptd::text_of(domain, "xml"), name = ckpt::to_string(id);
-  if (recorded.empty()) return make_error(Code::refused, name + " is of no libvirt domain: 'ckptctl restore' runs it");
-  auto xml = image_xml(recorded, {id.machine, id.number, disk_names(ckptd::member_of(shown, "objects"))});
-  if (!xml.ok()) return make_error(xml.error().code, name + ": " + xml.error().message());
+  StoredDomain stored;
+  stored.id = {machine, ckptd::number_of(checkpoint, "number")};
+  stored.wall_clock_ns = ckptd::number_of(checkpoint, "wall_clock_ns");
+  stored.uuid = ckptd::text_of(domain, "uuid");
+  stored.xml = ckptd::text_of(domain, "xml");
+  stored.disks = disk_names(ckptd::member_of(shown, "objects"));
+  stored.ran = ckptd::text_of(ckptd::member_of(shown, "epoch"), "run_state") == "running";
+  if (stored.xml.empty())
+    return make_error(Code::refused, ckpt::to_string(stored.id) +
+                                         " is of no libvirt domain: 'ckptctl restore' runs it, with --as as a copy");
   CKPT_ASSIGN(auto store, ckpt::Store::open(ckpt::Env::system(), ckptd::text_of(hello, "store"), {.read_only = true}));
-  CKPT_ASSIGN(auto reader, store->open_checkpoint(id));
-  CKPT_ASSIGN(std::string state, ckptd::read_device_state(id, *reader));
-  const bool ran = ckptd::text_of(ckptd::member_of(shown, "epoch"), "run_state") == "running";
-  const std::string image = save_image(*xml, ran, state);
+  CKPT_ASSIGN(auto reader, store->open_checkpoint(stored.id));
+  CKPT_ASSIGN(stored.device_state, ckptd::read_device_state(stored.id, *reader));
+  return stored;
+}
+
+ckpt::Result<Json> write_image(const ckptd::RunDir& run_dir, const Wanted& wanted) {
+  CKPT_ASSIGN(StoredDomain stored, stored_domain(run_dir, wanted.machine, wanted.point));
+  const std::string name = ckpt::to_string(stored.id);
+  auto xml = image_xml(stored.xml, {stored.id.machine, stored.id.number, stored.disks, ""});
+  if (!xml.ok()) return make_error(xml.error().code, name + ": " + xml.error().message());
+  const std::string image = save_image(*xml, stored.ran, stored.device_state);
   const std::string file = ckptd::whole_path(wanted.file.empty() ? name + ".save" : wanted.file);
   CKPT_TRY(os::replace_file(file, image, os::Durable::yes));
-  return Json{{"file", file},
-              {"checkpoint", name},
-              {"wall_clock_ns", ckptd::number_of(checkpoint, "wall_clock_ns")},
-              {"size_bytes", image.size()}};
+  return Json{
+      {"file", file}, {"checkpoint", name}, {"wall_clock_ns", stored.wall_clock_ns}, {"size_bytes", image.size()}};
 }
 
 }  // namespace libvirt_hooks

@@ -5,11 +5,26 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "ckpt/store.h"
 #include "common/json.h"
 #include "common/paths.h"
 
 namespace libvirt_hooks {
+
+// What the store has of a domain at a point.
+struct StoredDomain {
+  ckpt::CheckpointId id;
+  std::uint64_t wall_clock_ns = 0;
+  std::string uuid, xml;
+  std::vector<std::string> disks;  // their names in the checkpoint
+  bool ran = false;
+  std::string device_state;
+};
+// Errors: refused (it is no domain's), and those of ckptd and the store.
+ckpt::Result<StoredDomain> stored_domain(const ckptd::RunDir& run_dir, const std::string& machine,
+                                         const std::string& point);
 
 struct Wanted {
   std::string machine, point;

@@ -19,16 +19,9 @@ namespace {
 constexpr std::string_view any_restore_version = "urn:x-ckpt:restore:";
 constexpr std::string_view usual_directory = "/var/lib/libvirt/images";
 
-std::vector<xmlNode*> children(const xmlNode* parent, std::string_view name, std::string_view uri) {
-  std::vector<xmlNode*> found;
-  for (xmlNode* node = parent ? parent->children : nullptr; node; node = node->next)
-    if (is_element(node) && view(node->name) == name && namespace_of(node) == uri) found.push_back(node);
-  return found;
-}
-
 std::vector<xmlNode*> restore_elements(const xmlNode* domain) { return metadata_elements(domain, any_restore_version); }
 
-std::vector<xmlNode*> disk_elements(const xmlNode* domain) { return children(child(domain, "devices"), "disk", ""); }
+std::vector<xmlNode*> disk_elements(const xmlNode* domain) { return children(child(domain, "devices"), "disk"); }
 
 std::string target_of(const xmlNode* disk) {
   const xmlNode* target = child(disk, "target");
@@ -45,20 +38,9 @@ bool is_written(const xmlNode* disk) {
   return device != "cdrom" && device != "floppy" && !child(disk, "readonly");
 }
 
-void drop(xmlNode* node) {
-  xmlUnlinkNode(node);
-  xmlFreeNode(node);
-}
-
-void set(xmlNode* node, const char* name, std::string_view value) {
-  xmlSetProp(node, xml_string(name), xml_string(std::string(value).c_str()));
-}
-
-xmlNode* add(xmlNode* parent, const char* name) { return xmlNewChild(parent, nullptr, xml_string(name), nullptr); }
-
 void place(xmlNode* disk, const std::string& file, const std::string& socket) {
   for (const char* former : {"source", "backingStore", "mirror"})
-    for (xmlNode* node : children(disk, former, "")) drop(node);
+    for (xmlNode* node : children(disk, former)) drop(node);
   set(disk, "type", "file");
   xmlNode* driver = child(disk, "driver");
   if (!driver) driver = add(disk, "driver");
@@ -98,6 +80,7 @@ void add_restore(xmlNode* domain, const Point& point, const std::vector<ImageDis
   xmlSetNs(element, ns);
   set(element, "machine", point.machine);
   set(element, "checkpoint", std::to_string(point.checkpoint));
+  if (!point.clone_of.empty()) set(element, "clone-of", point.clone_of);
   for (const auto& disk : disks) {
     xmlNode* item = xmlNewChild(element, ns, xml_string("disk"), nullptr);
     set(item, "target", disk.target);
@@ -105,8 +88,9 @@ void add_restore(xmlNode* domain, const Point& point, const std::vector<ImageDis
   }
 }
 
-// Everything is said by these attributes.
-ckpt::Status read_attributes(const xmlNode* element, const std::map<std::string_view, std::string*>& places) {
+// Everything is said by these attributes, all of which must be there but for one.
+ckpt::Status read_attributes(const xmlNode* element, const std::map<std::string_view, std::string*>& places,
+                             std::string_view optional = {}) {
   for (const xmlAttr* at = element->properties; at; at = at->next) {
     auto place = at->ns ? places.end() : places.find(view(at->name));
     if (place == places.end())
@@ -114,7 +98,8 @@ ckpt::Status read_attributes(const xmlNode* element, const std::map<std::string_
     *place->second = text_of(reinterpret_cast<const xmlNode*>(at));
   }
   for (const auto& [name, value] : places)
-    if (value->empty()) return make_error(Code::invalid, "attribute '" + std::string(name) + "' is missing or empty");
+    if (value->empty() && (name != optional || xmlHasProp(element, xml_string(optional.data()))))
+      return make_error(Code::invalid, "attribute '" + std::string(name) + "' is missing or empty");
   return {};
 }
 
@@ -151,7 +136,10 @@ ckpt::Status read_element(const xmlNode* domain, const std::vector<xmlNode*>& el
                                          ": install a newer one");
   if (view(element->name) != "restore") return make_error(Code::invalid, "it is no <restore>");
   std::string number;
-  CKPT_TRY(read_attributes(element, {{"machine", &image.machine}, {"checkpoint", &number}}));
+  CKPT_TRY(read_attributes(
+      element, {{"machine", &image.machine}, {"checkpoint", &number}, {"clone-of", &image.clone_of}}, "clone-of"));
+  if (!image.clone_of.empty() && !ckptd::is_uuid(image.clone_of))
+    return make_error(Code::invalid, "its clone-of is no UUID");
   CKPT_TRY(ckptd::check_machine_name(image.machine));
   auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), image.checkpoint);
   if (error != std::errc() || end != number.data() + number.size() || image.checkpoint == 0)
@@ -184,6 +172,7 @@ ckpt::Result<std::string> image_xml(const std::string& domain_xml, const Point& 
   CKPT_ASSIGN(xmlNode * root, domain_element(document.get()));
   std::vector<ImageDisk> disks;
   auto names = point.disks;
+  const std::string owner = point.clone_of.empty() ? point.machine : text_of(child(root, "name"));
   for (xmlNode* disk : disk_elements(root)) {
     const xmlNode* alias = child(disk, "alias");
     const std::string target = target_of(disk), id = alias ? attribute(alias, "name") : "";
@@ -192,8 +181,7 @@ ckpt::Result<std::string> image_xml(const std::string& domain_xml, const Point& 
     if (name == names.end())
       return make_error(Code::refused, "the checkpoint lacks the domain's disk '" + target + "'");
     disks.push_back({target, *name, ""});
-    place(disk,
-          directory_of(disk) + "/" + point.machine + "." + target + "." + std::to_string(point.checkpoint) + ".qcow2",
+    place(disk, directory_of(disk) + "/" + owner + "." + target + "." + std::to_string(point.checkpoint) + ".qcow2",
           "");
     names.erase(name);
   }

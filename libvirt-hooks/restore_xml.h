@@ -27,6 +27,7 @@ struct Image {
   ckptd::LibvirtDomain domain;  // with a policy, and without error
   std::string machine;          // whose checkpoint it is
   std::uint64_t checkpoint = 0;
+  std::string clone_of;  // UUID of the domain that it is a clone of; empty: it is that domain
   std::vector<ImageDisk> disks;
 };
 
@@ -39,6 +40,7 @@ struct Point {
   std::string machine;
   std::uint64_t checkpoint = 0;
   std::vector<std::string> disks;  // their names in it
+  std::string clone_of;            // as in Image: the XML is a clone's, of clone_xml()
 };
 // The image's XML from the one that the checkpoint holds. Errors: refused: a disk of the one is none of the other.
 ckpt::Result<std::string> image_xml(const std::string& domain_xml, const Point& point);

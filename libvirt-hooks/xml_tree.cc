@@ -49,6 +49,13 @@ std::string document_text(xmlDoc* document) {
   return owned(text);
 }
 
+std::string node_text(const xmlNode* node) {
+  Document alone(xmlNewDoc(nullptr));
+  xmlNode* copy = alone ? xmlDocCopyNode(const_cast<xmlNode*>(node), alone.get(), 1) : nullptr;
+  if (copy) xmlDocSetRootElement(alone.get(), copy);
+  return alone ? document_text(alone.get()) : "";
+}
+
 ckpt::Result<xmlNode*> domain_element(xmlDoc* document) {
   xmlNode* root = xmlDocGetRootElement(document);
   if (!root || root->ns || view(root->name) != "domain") return make_error(Code::invalid, "XML, but not of a domain");
@@ -74,5 +81,29 @@ xmlNode* child(const xmlNode* parent, std::string_view name) {
 std::string text_of(const xmlNode* node) { return node ? owned(xmlNodeGetContent(node)) : ""; }
 
 std::string attribute(const xmlNode* node, const char* name) { return owned(xmlGetNoNsProp(node, xml_string(name))); }
+
+std::vector<xmlNode*> children(const xmlNode* parent, std::string_view name, std::string_view uri) {
+  std::vector<xmlNode*> found;
+  for (xmlNode* node = parent ? parent->children : nullptr; node; node = node->next)
+    if (is_element(node) && view(node->name) == name && namespace_of(node) == uri) found.push_back(node);
+  return found;
+}
+
+void set(xmlNode* node, const char* name, std::string_view value) {
+  xmlSetProp(node, xml_string(name), xml_string(std::string(value).c_str()));
+}
+
+// As text: it may have an '&'.
+void set_text(xmlNode* node, std::string_view text) {
+  xmlNodeSetContent(node, nullptr);
+  xmlAddChild(node, xmlNewText(xml_string(std::string(text).c_str())));
+}
+
+xmlNode* add(xmlNode* parent, const char* name) { return xmlNewChild(parent, nullptr, xml_string(name), nullptr); }
+
+void drop(xmlNode* node) {
+  xmlUnlinkNode(node);
+  xmlFreeNode(node);
+}
 
 }  // namespace libvirt_hooks

@@ -22,6 +22,7 @@ using Document = std::unique_ptr<xmlDoc, FreeDocument>;
 // Errors: invalid (not well-formed UTF-8, or with a document type), limit (more than a domain may have).
 ckpt::Result<Document> read_document(std::string_view xml);
 std::string document_text(xmlDoc* document);
+std::string node_text(const xmlNode* node);
 // The root. invalid: it is no domain's.
 ckpt::Result<xmlNode*> domain_element(xmlDoc* document);
 // Those directly below its <metadata> whose namespace begins so: each version of an element has its own.
@@ -34,5 +35,12 @@ std::string_view namespace_of(const xmlNode* node);            // empty: none, a
 xmlNode* child(const xmlNode* parent, std::string_view name);  // the first of libvirt's own; null: none, or no parent
 std::string text_of(const xmlNode* node);                      // empty for null
 std::string attribute(const xmlNode* node, const char* name);
+// All of this name and namespace, empty for libvirt's own; none: no parent.
+std::vector<xmlNode*> children(const xmlNode* parent, std::string_view name, std::string_view uri = "");
+
+void set(xmlNode* node, const char* name, std::string_view value);
+void set_text(xmlNode* node, std::string_view text);  // instead of all content
+xmlNode* add(xmlNode* parent, const char* name);
+void drop(xmlNode* node);
 
 }  // namespace libvirt_hooks

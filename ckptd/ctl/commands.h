@@ -42,6 +42,13 @@ ckpt::Status set_machine(const Context& context, const std::string& machine, Pol
                          const std::vector<std::string>& assignments);
 // A libvirt save image of the checkpoint; `file` empty: NAME@NUMBER.save here.
 ckpt::Status write_image(const Context& context, const Target& target, const std::string& file);
+struct CloneOptions {
+  Target target;
+  std::string name;
+  bool paused = false, transient = false, connected = false;
+};
+// Another libvirt domain that goes on from the checkpoint.
+ckpt::Status clone_machine(const Context& context, const CloneOptions& options);
 ckpt::Status finish_restore(const Context& context, const std::string& machine);
 ckpt::Result<Json> policy_of(const PolicyOptions& options);
 

@@ -8,20 +8,14 @@
 
 namespace ckptd {
 
-namespace {
-
-// libvirtd may be busy with the domain.
-constexpr std::int64_t bridge_limit_ms = 60'000;
-
-ckpt::Result<Json> ask_bridge(std::vector<std::string> arguments) {
+// It takes its time: libvirtd may be busy with the domain.
+ckpt::Result<Json> ask_bridge(std::vector<std::string> arguments, std::int64_t limit_ms) {
   CKPT_ASSIGN(std::string bridge, find_libvirt_bridge());
   arguments.insert(arguments.begin(), bridge);
-  CKPT_ASSIGN(std::string text, run_helper(arguments, bridge_limit_ms));
+  CKPT_ASSIGN(std::string text, run_helper(arguments, limit_ms));
   CKPT_ASSIGN(Json parsed, parse_object(text));
   return check_answer(std::move(parsed));
 }
-
-}  // namespace
 
 ckpt::Result<std::optional<Json>> change_domain(const Context& context, const std::string& verb,
                                                 const std::string& name, const PolicyOptions& options) {

@@ -21,6 +21,7 @@ struct Arguments {
   std::vector<std::string> assignments, qemu_argv;
   PolicyOptions policy;
   RestoreOptions restore;
+  CloneOptions clone;
   std::string timeout = "60s";
   std::uint64_t count = 0;
   std::function<ckpt::Status()> chosen;
@@ -168,6 +169,15 @@ void add_restoring(CLI::App& app, Arguments& a) {
                             [&a] { return write_image(a.context, parse_target(a.target), a.file); });
   image->add_option("NAME[@POINT]", a.target, "Machine and checkpoint")->required();
   image->add_option("-o,--output", a.file, "Where; default: NAME@NUMBER.save here")->type_name("FILE");
+  auto* clone = add_command(app, a, "clone", "Run a libvirt domain's checkpoint as another domain, beside it", [&a] {
+    a.clone.target = parse_target(a.target);
+    return clone_machine(a.context, a.clone);
+  });
+  clone->add_option("NAME[@POINT]", a.target, "Machine and checkpoint")->required();
+  clone->add_option("NEWNAME", a.clone.name, "Name of the new domain")->required();
+  clone->add_flag("--paused", a.clone.paused, "It does not run yet: 'virsh resume'");
+  clone->add_flag("--transient", a.clone.transient, "It is not defined: it is gone when it ends");
+  clone->add_flag("--connected", a.clone.connected, "Its network cards stay plugged in, as at that point");
   add_machine(add_command(app, a, "finish", "Fetch everything of a lazy restore",
                           [&a] { return finish_restore(a.context, a.machine); }),
               a)

@@ -61,6 +61,8 @@ private:
   ckpt::Result<ckpt::CheckpointInfo> resolve(const Json& request);
   ckpt::Result<Json> prepare_restore(const ckpt::CheckpointInfo& source, const RestoreState& state);
   ckpt::Status check_domain(const std::string& machine, const std::string& uuid);
+  ckpt::Status check_identity(const ckpt::CheckpointId& source, const RestoreState& wanted,
+                              const std::string& clone_of);
   ckpt::Status prepare_domain(const Json& request, const ckpt::CheckpointInfo& source, RestoreState& state);
   ckpt::Status start_domain(RestoreState& state);
   // What the admin is told of a checkpoint that cannot be restored.

@@ -84,6 +84,30 @@ ckpt::Status Verbs::check_domain(const std::string& machine, const std::string& 
   return {};
 }
 
+// A point is restored as the domain that it recorded; as another one it is a clone's, which is new and says whose it
+// is.
+ckpt::Status Verbs::check_identity(const ckpt::CheckpointId& source, const RestoreState& wanted,
+                                   const std::string& clone_of) {
+  CKPT_ASSIGN(Json described, describe(source));
+  const std::string its = text_of(member_of(member_of(described, "config"), "domain"), "uuid");
+  const std::string point = ckpt::to_string(source);
+  if (clone_of.empty() && wanted.domain == its) return {};
+  if (clone_of.empty())
+    return make_error(Code::refused, point + " is of the domain with UUID " + its + ", this one has " + wanted.domain +
+                                         ": 'ckptctl clone' makes another machine of it");
+  if (clone_of != its)
+    return make_error(Code::refused, point + " is of the domain with UUID " + its + ", and not of " + clone_of +
+                                         ", as the clone's XML says: 'ckptctl clone' again");
+  if (wanted.domain == its || wanted.name == source.machine)
+    return make_error(Code::refused,
+                      "a clone of " + point + " has a name and a UUID of its own: 'ckptctl clone' again");
+  auto known = daemon_.names();
+  if (std::find(known.begin(), known.end(), wanted.name) != known.end())
+    return make_error(Code::exists,
+                      "'" + wanted.name + "' is a machine already, and a clone is a new one: choose another name");
+  return {};
+}
+
 ckpt::Status Verbs::prepare_domain(const Json& request, const ckpt::CheckpointInfo& source, RestoreState& state) {
   CKPT_ASSIGN(auto wanted, wanted_disks(request));
   CKPT_ASSIGN(std::string run_dir, required_string(request, "run_dir"));
@@ -116,7 +140,9 @@ ckpt::Result<Json> Verbs::domain_restore_begin(const Json& request, const Reply&
   RestoreState wanted;
   CKPT_ASSIGN(wanted.name, required_string(request, "as"));
   CKPT_ASSIGN(wanted.domain, required_string(request, "uuid"));
+  CKPT_ASSIGN(std::string clone_of, string_field(request, "clone_of"));
   CKPT_TRY(check_domain(wanted.name, wanted.domain));
+  if (auto same = check_identity(info.id, wanted, clone_of); !same.ok()) return why_not(info.id, same.error());
   wanted.source = ckpt::to_string(info.id);
   wanted.mode = "aggressive";
   wanted.libvirt_uri = daemon_.options().libvirt_uri;

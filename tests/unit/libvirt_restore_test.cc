@@ -30,7 +30,7 @@ std::string recorded() {
 }
 
 std::string image_of(const std::string& xml) {
-  auto made = image_xml(xml, {"web1", 42, {"virtio-disk1", vda}});
+  auto made = image_xml(xml, {"web1", 42, {"virtio-disk1", vda}, ""});
   EXPECT_TRUE(made.ok()) << made.error().message();
   return made.ok() ? *made : "";
 }
@@ -93,7 +93,7 @@ TEST(RestoreXml, AnotherDomainIsLetThrough) {
 TEST(RestoreXml, ACheckpointWithOtherDisksMakesNoImage) {
   for (const std::vector<std::string>& names :
        {std::vector<std::string>{vda}, {vda, "virtio-disk1", "virtio-disk2"}, {"virtio-disk", "virtio-disk1"}}) {
-    auto made = image_xml(recorded(), {"web1", 42, names});
+    auto made = image_xml(recorded(), {"web1", 42, names, ""});
     ASSERT_FALSE(made.ok());
     EXPECT_EQ(made.error().code, ckpt::Code::refused);
   }
