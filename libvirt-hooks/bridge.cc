@@ -71,9 +71,13 @@ int run(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   if (*image) return answer(write_image(run_dir, wanted));
   if (uri.empty()) return answer(ckpt::make_error(ckpt::Code::invalid, "--connect is missing"));
+  if (*clone) {
+    // What libvirt has begun it ends: a clone is made or undone, also when nobody waits for it any more.
+    for (int number : {SIGINT, SIGTERM, SIGHUP}) ::signal(number, SIG_IGN);
+    return answer(clone_domain(uri, run_dir, copy));
+  }
   if (*define) return answer(define_disks(uri, disks));
   if (*pull) return answer(pull_disks(uri, disks));
-  if (*clone) return answer(clone_domain(uri, run_dir, copy));
   if (*protect) return answer(protect_domain(uri, run_dir, wish));
   if (*unprotect) return answer(unprotect_domain(uri, run_dir, wish.domain));
   follow_domains(uri, run_dir, parent);

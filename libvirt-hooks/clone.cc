@@ -98,8 +98,7 @@ ckpt::Result<Domain> restore(const Clone& clone) {
 }
 
 // `image`: its XML with the point in it.
-ckpt::Result<Json> make(const Clone& clone, const CloneWish& wish, const StoredDomain& stored,
-                        const std::string& image) {
+ckpt::Result<Json> make(const Clone& clone, const CloneWish& wish, const Recorded& stored, const std::string& image) {
   CKPT_ASSIGN(std::string definition, with_disks(image, {}));
   CKPT_ASSIGN(auto cards, unplugged_cards(definition));
   CKPT_ASSIGN(auto named, parse_image(image));
@@ -136,11 +135,11 @@ ckpt::Result<Json> make(const Clone& clone, const CloneWish& wish, const StoredD
 ckpt::Result<Json> clone_domain(const std::string& uri, const ckptd::RunDir& run_dir, const CloneWish& wish) {
   CKPT_ASSIGN(Connection connection, connect(uri));
   CKPT_TRY(check_new(connection.get(), run_dir, wish.name));
-  CKPT_ASSIGN(StoredDomain stored, stored_domain(run_dir, wish.machine, wish.point));
+  CKPT_ASSIGN(Recorded stored, read_recorded(run_dir, wish.machine, wish.point));
   CKPT_ASSIGN(std::string uuid, random_uuid());
   CKPT_ASSIGN(std::string generation, random_uuid());
   const std::string point = ckpt::to_string(stored.id);
-  auto xml = clone_xml(stored.xml, {wish.name, uuid, generation});
+  auto xml = clone_xml(stored.domain_xml, {wish.name, uuid, generation});
   if (xml.ok()) xml = image_xml(*xml, {stored.id.machine, stored.id.number, stored.disks, stored.uuid});
   if (!xml.ok()) return make_error(xml.error().code, point + ": " + xml.error().message());
   const Clone clone{connection.get(), run_dir, wish.name, uuid, run_dir.libvirt_image(uuid)};

@@ -19,7 +19,7 @@ struct CloneWish {
 };
 
 // libvirt runs it when this returns; the answer is that of `ckptctl clone` (doc/control_protocol.md). Errors: exists
-// (libvirt or ckptd knows the name), those of stored_domain(), and libvirt's; after any of them there is no clone.
+// (libvirt or ckptd knows the name), those of read_recorded(), and libvirt's; after any of them there is no clone.
 ckpt::Result<ckptd::Json> clone_domain(const std::string& uri, const ckptd::RunDir& run_dir, const CloneWish& wish);
 
 }  // namespace libvirt_hooks

@@ -46,39 +46,40 @@ std::string save_image(std::string_view xml, bool was_running, std::string_view 
   return out;
 }
 
-ckpt::Result<StoredDomain> stored_domain(const ckptd::RunDir& run_dir, const std::string& machine,
-                                         const std::string& point) {
+ckpt::Result<Recorded> read_recorded(const ckptd::RunDir& run_dir, const std::string& machine,
+                                     const std::string& point) {
   CKPT_ASSIGN(auto client, ckptd::ControlClient::connect(run_dir.control_socket()));
   CKPT_ASSIGN(Json hello, client.request({{"verb", "hello"}}));
   CKPT_ASSIGN(Json shown, client.request({{"verb", "show"}, {"machine", machine}, {"point", point}}));
   const Json checkpoint = ckptd::member_of(shown, "checkpoint");
+  Recorded found;
+  found.id = {machine, ckptd::number_of(checkpoint, "number")};
+  found.wall_clock_ns = ckptd::number_of(checkpoint, "wall_clock_ns");
+  found.ran = ckptd::text_of(ckptd::member_of(shown, "epoch"), "run_state") == "running";
+  found.disks = disk_names(ckptd::member_of(shown, "objects"));
   const Json domain = ckptd::member_of(ckptd::member_of(shown, "config"), "domain");
-  StoredDomain stored;
-  stored.id = {machine, ckptd::number_of(checkpoint, "number")};
-  stored.wall_clock_ns = ckptd::number_of(checkpoint, "wall_clock_ns");
-  stored.uuid = ckptd::text_of(domain, "uuid");
-  stored.xml = ckptd::text_of(domain, "xml");
-  stored.disks = disk_names(ckptd::member_of(shown, "objects"));
-  stored.ran = ckptd::text_of(ckptd::member_of(shown, "epoch"), "run_state") == "running";
-  if (stored.xml.empty())
-    return make_error(Code::refused, ckpt::to_string(stored.id) +
-                                         " is of no libvirt domain: 'ckptctl restore' runs it, with --as as a copy");
+  found.uuid = ckptd::text_of(domain, "uuid");
+  found.domain_xml = ckptd::text_of(domain, "xml");
+  const std::string name = ckpt::to_string(found.id);
+  if (found.domain_xml.empty())
+    return make_error(Code::refused, name + " is of no libvirt domain: 'ckptctl restore' runs it, with --as as a copy");
+  auto xml = image_xml(found.domain_xml, {machine, found.id.number, found.disks, ""});
+  if (!xml.ok()) return make_error(xml.error().code, name + ": " + xml.error().message());
+  found.xml = xml.take();
   CKPT_ASSIGN(auto store, ckpt::Store::open(ckpt::Env::system(), ckptd::text_of(hello, "store"), {.read_only = true}));
-  CKPT_ASSIGN(auto reader, store->open_checkpoint(stored.id));
-  CKPT_ASSIGN(stored.device_state, ckptd::read_device_state(stored.id, *reader));
-  return stored;
+  CKPT_ASSIGN(auto reader, store->open_checkpoint(found.id));
+  CKPT_ASSIGN(found.device_state, ckptd::read_device_state(found.id, *reader));
+  return found;
 }
 
 ckpt::Result<Json> write_image(const ckptd::RunDir& run_dir, const Wanted& wanted) {
-  CKPT_ASSIGN(StoredDomain stored, stored_domain(run_dir, wanted.machine, wanted.point));
-  const std::string name = ckpt::to_string(stored.id);
-  auto xml = image_xml(stored.xml, {stored.id.machine, stored.id.number, stored.disks, ""});
-  if (!xml.ok()) return make_error(xml.error().code, name + ": " + xml.error().message());
-  const std::string image = save_image(*xml, stored.ran, stored.device_state);
+  CKPT_ASSIGN(Recorded recorded, read_recorded(run_dir, wanted.machine, wanted.point));
+  const std::string name = ckpt::to_string(recorded.id);
+  const std::string image = save_image(recorded.xml, recorded.ran, recorded.device_state);
   const std::string file = ckptd::whole_path(wanted.file.empty() ? name + ".save" : wanted.file);
   CKPT_TRY(os::replace_file(file, image, os::Durable::yes));
   return Json{
-      {"file", file}, {"checkpoint", name}, {"wall_clock_ns", stored.wall_clock_ns}, {"size_bytes", image.size()}};
+      {"file", file}, {"checkpoint", name}, {"wall_clock_ns", recorded.wall_clock_ns}, {"size_bytes", image.size()}};
 }
 
 }  // namespace libvirt_hooks

@@ -13,23 +13,24 @@
 
 namespace libvirt_hooks {
 
-// What the store has of a domain at a point.
-struct StoredDomain {
-  ckpt::CheckpointId id;
-  std::uint64_t wall_clock_ns = 0;
-  std::string uuid, xml;
-  std::vector<std::string> disks;  // their names in the checkpoint
-  bool ran = false;
-  std::string device_state;
-};
-// Errors: refused (it is no domain's), and those of ckptd and the store.
-ckpt::Result<StoredDomain> stored_domain(const ckptd::RunDir& run_dir, const std::string& machine,
-                                         const std::string& point);
-
 struct Wanted {
   std::string machine, point;
   std::string file;  // empty: MACHINE@NUMBER.save here
 };
+
+// A libvirt domain's checkpoint, as an image is made of it.
+struct Recorded {
+  ckpt::CheckpointId id;
+  std::uint64_t wall_clock_ns = 0;
+  bool ran = true;                 // or was paused
+  std::vector<std::string> disks;  // their names, in the order in which a restore serves them
+  std::string xml;                 // the image's
+  std::string uuid, domain_xml;    // the domain's, as it was recorded
+  std::string device_state;
+};
+// `point`: as for ckptctl. Errors: refused: it is of no libvirt domain; those of opening it.
+ckpt::Result<Recorded> read_recorded(const ckptd::RunDir& run_dir, const std::string& machine,
+                                     const std::string& point);
 
 // libvirt's save image, version 2, raw: header, XML, and what QEMU reads from its incoming migration.
 std::string save_image(std::string_view xml, bool was_running, std::string_view device_state);

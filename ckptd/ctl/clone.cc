@@ -38,6 +38,10 @@ void print(const Json& answer, const std::vector<std::string>& macs) {
 }  // namespace
 
 ckpt::Status clone_machine(const Context& context, const CloneOptions& options) {
+  // First of all what every command says of its machine and its point; which one that is stays from here on.
+  const std::string wanted = options.target.point.empty() ? "latest" : options.target.point;
+  CKPT_ASSIGN(Json shown, context.request({{"verb", "show"}, {"machine", options.target.machine}, {"point", wanted}}));
+  const std::string point = std::to_string(number_of(member_of(shown, "checkpoint"), "number"));
   CKPT_ASSIGN(Json hello, context.request({{"verb", "hello"}}));
   const std::string uri = text_of(hello, "libvirt");
   if (uri.empty())
@@ -48,7 +52,6 @@ ckpt::Status clone_machine(const Context& context, const CloneOptions& options) 
   if (options.paused) arguments.push_back("--paused");
   if (options.transient) arguments.push_back("--transient");
   if (options.connected) arguments.push_back("--connected");
-  const std::string point = options.target.point.empty() ? "latest" : options.target.point;
   arguments.insert(arguments.end(), {"--", options.target.machine, point, options.name});
   auto waiting = std::async(std::launch::async, [&] { return ask_bridge(arguments, clone_limit_ms); });
   {

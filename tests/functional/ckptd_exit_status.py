@@ -18,13 +18,13 @@ QEMU = "printf '#!/bin/sh\\necho QEMU emulator version 10 checkpoint-stream\\n' 
 # How each command is given its machine, or its checkpoint.
 ON_A_MACHINE = {
     "status": "{}", "watch": "{} --count 1", "list": "{}", "verify": "{}", "restores": "{}", "progress": "{}", "checkpoint": "{}",
-    "forget": "{}", "unprotect": "{}", "set": "{} interval=1s", "restore": "{}", "finish": "{}", "image": "{}",
+    "forget": "{}", "unprotect": "{}", "set": "{} interval=1s", "restore": "{}", "finish": "{}", "image": "{}", "clone": "{} other",
     "show": "{}@latest", "name": "{}@latest fine", "pin": "{}@latest", "unpin": "{}@latest", "remove": "{}@latest",
 }
 MAKES_A_MACHINE = {"protect": "{}", "run": "{} -- QEMU -m 1"}
 ON_A_CHECKPOINT = {
     "show": "vm@{}", "verify": "vm@{}", "name": "vm@{} fine", "pin": "vm@{}", "unpin": "vm@{}", "remove": "vm@{}",
-    "restore": "vm@{} --as other", "image": "vm@{}",
+    "restore": "vm@{} --as other", "image": "vm@{}", "clone": "vm@{} other",
 }
 
 

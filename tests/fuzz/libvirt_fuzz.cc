@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "common/libvirt_domain.h"
+#include "libvirt-hooks/clone_xml.cc"
 #include "libvirt-hooks/domain_xml.cc"
 #include "libvirt-hooks/restore_xml.cc"
 #include "libvirt-hooks/xml_tree.cc"
@@ -32,6 +33,17 @@ void restore(std::string_view text) {
   for (const auto& disk : placed) require((*disks)[disk.target].file == "/new.qcow2");
 }
 
+// What can be cloned is a domain of its own then, and its network cards can be unplugged.
+void clone(std::string_view text) {
+  const std::string own = "11111111-2222-4333-8444-555555555555";
+  auto copy = libvirt_hooks::clone_xml(std::string(text), {"clone", own, own});
+  if (!copy.ok() || copy->size() > ckptd::domain_xml_limit_bytes) return;
+  auto parsed = libvirt_hooks::parse_domain_xml(*copy);
+  require(parsed.ok() && parsed->uuid == own && parsed->name == "clone" && parsed->protection);
+  require(parsed->protection->machine.empty() || parsed->protection->machine == "clone");
+  require(libvirt_hooks::unplugged_cards(*copy).ok() && libvirt_hooks::macs_of(*copy).ok());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -39,6 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (auto json = ckptd::parse_object(text); json.ok())
     if (auto domain = ckptd::libvirt_domain_from_json(*json); domain.ok()) require(ckptd::is_uuid(domain->uuid));
   restore(text);
+  clone(text);
   auto parsed = libvirt_hooks::parse_domain_xml(text);
   if (!parsed.ok()) return 0;
   require(ckptd::is_uuid(parsed->uuid) && !parsed->name.empty());

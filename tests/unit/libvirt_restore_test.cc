@@ -79,8 +79,18 @@ TEST(RestoreXml, AnImageOfVersionOneIsRead) {
   ASSERT_TRUE(image.ok() && *image) << image.error().message();
   EXPECT_EQ((*image)->machine, "shop-web1");
   EXPECT_EQ((*image)->checkpoint, 1234u);
+  EXPECT_EQ((*image)->clone_of, "");
   ASSERT_EQ((*image)->disks.size(), 1u);
   EXPECT_EQ((*image)->disks[0].file, "/var/lib/libvirt/images/shop-web1.vda.1234.qcow2");
+}
+
+TEST(RestoreXml, AClonesImageOfVersionOneIsRead) {
+  auto bytes = ckpt::read_golden("libvirt/clone.xml");
+  auto image = parse_image({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  ASSERT_TRUE(image.ok() && *image) << image.error().message();
+  EXPECT_EQ((*image)->clone_of, uuid);
+  EXPECT_EQ((*image)->machine, "shop-web1");
+  EXPECT_EQ((*image)->domain.machine, "web2");
 }
 
 TEST(RestoreXml, AnotherDomainIsLetThrough) {
