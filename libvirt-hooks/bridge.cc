@@ -11,6 +11,7 @@
 #include "disks.h"
 #include "follow.h"
 #include "image.h"
+#include "snapshots.h"
 
 namespace libvirt_hooks {
 namespace {
@@ -48,8 +49,11 @@ int run(int argc, char** argv) {
   for (auto* command : {define, pull}) {
     command->add_option("--bandwidth", disks.bandwidth_bytes_s, "Bytes a second, of all; 0: no limit")->type_name("N");
     command->add_option("DOMAIN", disks.uuid, "Its UUID")->required();
-    command->add_option("FILE", disks.files, "Their images");
+    command->add_option("DISK", disks.disks, "Their targets, or their images");
   }
+  std::string wishes;
+  auto* snapshots = app.add_subcommand("snapshots", "A domain's snapshots are these points of its machine");
+  snapshots->add_option("WISHES", wishes, "JSON: see snapshots.h")->required();
   Wanted wanted;
   auto* image = app.add_subcommand("image", "Write a checkpoint as a save image");
   image->add_option("MACHINE", wanted.machine, "Machine")->required();
@@ -78,6 +82,7 @@ int run(int argc, char** argv) {
   }
   if (*define) return answer(define_disks(uri, disks));
   if (*pull) return answer(pull_disks(uri, disks));
+  if (*snapshots) return answer(publish_snapshots(uri, run_dir, wishes));
   if (*protect) return answer(protect_domain(uri, run_dir, wish));
   if (*unprotect) return answer(unprotect_domain(uri, run_dir, wish.domain));
   follow_domains(uri, run_dir, parent);

@@ -30,10 +30,10 @@ ckpt::Result<Running> find_running(const std::string& uri, const std::string& uu
   return found;
 }
 
-ckpt::Result<std::string> target_of(const Running& running, const std::string& file) {
+ckpt::Result<std::string> target_of(const Running& running, const std::string& name) {
   for (const auto& [target, disk] : running.disks)
-    if (disk.file == file) return target;
-  return make_error(Code::not_found, "the domain has no disk " + file + " any more");
+    if (target == name || disk.file == name) return target;
+  return make_error(Code::not_found, "the domain has no disk " + name + " any more");
 }
 
 // Beginning it twice is beginning it once.
@@ -55,8 +55,9 @@ ckpt::Result<Json> define_disks(const std::string& uri, const DomainDisks& disks
   CKPT_ASSIGN(std::string xml, xml_of(running.domain.get(), VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE));
   CKPT_ASSIGN(auto defined, disks_of(xml));
   std::vector<PlacedDisk> placed;
-  for (const auto& file : disks.files) {
-    CKPT_ASSIGN(std::string target, target_of(running, file));
+  for (const auto& name : disks.disks) {
+    CKPT_ASSIGN(std::string target, target_of(running, name));
+    const std::string& file = running.disks[target].file;
     // A definition without the disk is the admin's own.
     if (auto known = defined.find(target); known != defined.end() && known->second.file != file)
       placed.push_back({target, file, ""});
@@ -70,13 +71,13 @@ ckpt::Result<Json> define_disks(const std::string& uri, const DomainDisks& disks
 
 ckpt::Result<Json> pull_disks(const std::string& uri, const DomainDisks& disks) {
   CKPT_ASSIGN(Running running, find_running(uri, disks.uuid));
-  const auto share = disks.bandwidth_bytes_s / std::max<std::size_t>(1, disks.files.size());
+  const auto share = disks.bandwidth_bytes_s / std::max<std::size_t>(1, disks.disks.size());
   Json found = Json::array();
-  for (const auto& file : disks.files) {
-    CKPT_ASSIGN(std::string target, target_of(running, file));
+  for (const auto& name : disks.disks) {
+    CKPT_ASSIGN(std::string target, target_of(running, name));
     const bool local = running.disks[target].stands_alone;
     if (!local) CKPT_TRY(pull(running.domain.get(), target, share));
-    found.push_back({{"file", file}, {"local", local}});
+    found.push_back({{"file", running.disks[target].file}, {"local", local}});
   }
   return Json{{"disks", found}};
 }

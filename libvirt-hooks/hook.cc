@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // libvirt's hook, hooks/qemu.d/ckpt: NAME OPERATION SUBOPERATION EXTRA, the domain's XML on stdin (doc/libvirt.md). It
-// asks nobody, but for a restore. libvirt waits for it, and takes a failure for the end of the domain: so the work is
-// done by a child with limits, and what happens to that is no failure.
+// asks nobody, but for a restore or a revert. libvirt waits for it, and takes a failure for the end of the domain: so
+// the work is done by a child with limits, and what happens to that is no failure.
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -20,7 +20,7 @@
 #include "domain_files.h"
 #include "domain_xml.h"
 #include "hook_restore.h"
-#include "restore_xml.h"
+#include "hook_revert.h"
 
 namespace libvirt_hooks {
 namespace {
@@ -44,7 +44,9 @@ Task task_of(std::string_view operation) {
 }
 
 std::int64_t limit_ms(Task task) {
-  return task == Task::restore ? restore_limit_ms : task == Task::announce ? start_limit_ms : time_limit_ms;
+  return task == Task::restore                           ? restore_limit_ms
+         : task == Task::check || task == Task::announce ? start_limit_ms
+                                                         : time_limit_ms;
 }
 
 // Where a failure keeps a domain from starting, and ends none that runs.
@@ -99,6 +101,8 @@ int work(Task task, const std::string& name) {
   if (!domain.ok()) return complain(name, false, domain.error().message());
   ckpt::Status written;
   if (task != Task::check) written = put_domain(run_dir, *domain);
+  if (task == Task::check)
+    if (auto begun = begin_revert(run_dir, *domain, *xml); !begun.ok()) return refuse(name, begun.error().message());
   if (task == Task::announce)
     if (auto restored = start_restore(run_dir, *domain, *xml); !restored.ok())
       return refuse(name, restored.error().message());

@@ -8,7 +8,6 @@
 #include "common/control_client.h"
 #include "common/restore_state.h"
 #include "domain_files.h"
-#include "restore_xml.h"
 
 namespace libvirt_hooks {
 
@@ -46,10 +45,8 @@ ckpt::Result<std::vector<PlacedDisk>> placed_disks(const ckptd::RunDir& run_dir,
   return placed;
 }
 
-ckpt::Result<std::string> note_and_edit(const ckptd::RunDir& run_dir, const std::string& xml, const Image& image,
-                                        const Json& answer) {
+ckpt::Result<std::vector<PlacedDisk>> note(const ckptd::RunDir& run_dir, const Image& image, const Json& answer) {
   CKPT_ASSIGN(auto placed, placed_disks(run_dir, image, answer));
-  CKPT_ASSIGN(std::string edited, with_disks(xml, placed));
   Json disks = Json::array();
   for (const auto& disk : placed) disks.push_back({{"target", disk.target}, {"overlay", disk.file}});
   CKPT_TRY(ckptd::make_libvirt_directory(run_dir));
@@ -59,7 +56,7 @@ ckpt::Result<std::string> note_and_edit(const ckptd::RunDir& run_dir, const std:
                                    {"token", ckptd::text_of(answer, "token")},
                                    {"disks", disks}},
                                   os::Durable::no));
-  return edited;
+  return placed;
 }
 
 // The disks are those that were made; so it is no start from the domain's own definition.
@@ -74,23 +71,32 @@ ckpt::Result<bool> is_prepared(const Json& prepared, const std::string& xml) {
 
 }  // namespace
 
+ckpt::Result<std::vector<PlacedDisk>> prepare_restore(const ckptd::RunDir& run_dir, const Image& image, bool revert) {
+  Json disks = Json::array();
+  for (const auto& disk : image.disks)
+    disks.push_back({{"name", disk.name}, {"target", disk.target}, {"file", disk.file}});
+  const std::string& machine = image.domain.machine;
+  CKPT_ASSIGN(Json answer, ask_ckptd(run_dir, {{"verb", "domain_restore_begin"},
+                                               {"machine", image.machine},
+                                               {"point", std::to_string(image.checkpoint)},
+                                               {"as", machine},
+                                               {"uuid", image.domain.uuid},
+                                               {"clone_of", image.clone_of},
+                                               {"run_dir", run_dir.path},
+                                               {"disks", disks},
+                                               {"revert", revert}}));
+  auto placed = note(run_dir, image, answer);
+  if (!placed.ok()) give_up(run_dir, machine, ckptd::text_of(answer, "token"), placed.error().message());
+  return placed;
+}
+
 ckpt::Result<std::string> begin_restore(const ckptd::RunDir& run_dir, const std::string& xml) {
   CKPT_ASSIGN(auto image, parse_image(xml));
   if (!image) return std::string();
-  Json disks = Json::array();
-  for (const auto& disk : image->disks) disks.push_back({{"name", disk.name}, {"file", disk.file}});
-  const std::string& machine = image->domain.machine;
-  CKPT_ASSIGN(Json answer, ask_ckptd(run_dir, {{"verb", "domain_restore_begin"},
-                                               {"machine", image->machine},
-                                               {"point", std::to_string(image->checkpoint)},
-                                               {"as", machine},
-                                               {"uuid", image->domain.uuid},
-                                               {"clone_of", image->clone_of},
-                                               {"run_dir", run_dir.path},
-                                               {"disks", disks}}));
-  auto edited = note_and_edit(run_dir, xml, *image, answer);
-  if (!edited.ok()) give_up(run_dir, machine, ckptd::text_of(answer, "token"), edited.error().message());
-  return edited;
+  // What it can make of the XML is known before anything is prepared.
+  CKPT_TRY(with_disks(xml, {}));
+  CKPT_ASSIGN(auto placed, prepare_restore(run_dir, *image, false));
+  return with_disks(xml, placed);
 }
 
 void drop_restore(const ckptd::RunDir& run_dir, const std::string& uuid) {

@@ -5,11 +5,17 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "common/paths.h"
 #include "domain_xml.h"
+#include "restore_xml.h"
 
 namespace libvirt_hooks {
+
+// ckptd opens the image's point, pins it and makes its disks; what is prepared is noted for `start`. `revert`: the
+// disks are to be where the image says. After an error nothing is left of it.
+ckpt::Result<std::vector<PlacedDisk>> prepare_restore(const ckptd::RunDir& run_dir, const Image& image, bool revert);
 
 // The XML that libvirt is to run instead; empty: it names no checkpoint. After an error nothing is left of it.
 ckpt::Result<std::string> begin_restore(const ckptd::RunDir& run_dir, const std::string& xml);

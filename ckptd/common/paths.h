@@ -28,6 +28,8 @@ struct RunDir {
   // Of a restore of it: for the next hook, and for the launcher.
   std::string libvirt_prepared(const std::string& uuid) const { return libvirt() + "/" + uuid + ".prepared"; }
   std::string libvirt_restore(const std::string& uuid) const { return libvirt() + "/" + uuid + ".restore"; }
+  // Points of it that are libvirt's snapshots too.
+  std::string libvirt_snapshots(const std::string& uuid) const { return libvirt() + "/" + uuid + ".snapshots"; }
   // Of a clone that libvirt is about to run.
   std::string libvirt_image(const std::string& uuid) const { return libvirt() + "/" + uuid + ".save"; }
   std::string libvirt_socket(const std::string& uuid) const { return libvirt() + "/" + uuid + ".sock"; }

@@ -2,10 +2,13 @@
 #include "common/restore_parts.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 
 #include "common/paths.h"
+#include "os/file.h"
 
 namespace ckptd {
 
@@ -13,6 +16,21 @@ namespace {
 
 constexpr std::int64_t qemu_img_limit_ms = 10'000;
 constexpr std::uint64_t device_state_limit_bytes = 64 << 20;
+// An overlay without data is some hundred kilobytes.
+constexpr std::size_t empty_overlay_limit_bytes = 16 << 20;
+
+ckpt::Status put_in_place(const std::string& fresh, const std::string& overlay) {
+  auto former = os::read_file(overlay, empty_overlay_limit_bytes);
+  if (former.ok() || former.error().code != ckpt::Code::not_found) {
+    CKPT_ASSIGN(std::string wanted, os::read_file(fresh, empty_overlay_limit_bytes));
+    if (!former.ok() || (!former->empty() && *former != wanted))
+      return ckpt::make_error(ckpt::Code::refused, overlay + " has been written to since it was made" +
+                                                       (former.ok() ? "" : " (" + former.error().message() + ")") +
+                                                       ": move it away");
+  }
+  if (::rename(fresh.c_str(), overlay.c_str()) != 0) return ckpt::system_error(errno, overlay);
+  return {};
+}
 
 }  // namespace
 
@@ -69,6 +87,16 @@ ckpt::Status make_overlay(const std::string& qemu_img, const std::string& overla
                                       qemu_img_limit_ms));
   if (::chmod(overlay.c_str(), 0600) != 0) return ckpt::system_error(errno, overlay);
   return {};
+}
+
+ckpt::Status remake_overlay(const std::string& qemu_img, const std::string& overlay, const std::string& socket,
+                            std::uint64_t size_bytes) {
+  const std::string fresh = overlay + ".new";
+  ::unlink(fresh.c_str());
+  auto made = make_overlay(qemu_img, fresh, socket, size_bytes);
+  if (made.ok()) made = put_in_place(fresh, overlay);
+  if (!made.ok()) ::unlink(fresh.c_str());
+  return made;
 }
 
 }  // namespace ckptd

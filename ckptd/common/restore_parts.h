@@ -27,5 +27,8 @@ inline constexpr int disk_server_wait_s = 31'536'000;
 // A qcow2 image of this size on what the server at `socket` has; mode 0600.
 ckpt::Status make_overlay(const std::string& qemu_img, const std::string& overlay, const std::string& socket,
                           std::uint64_t size_bytes);
+// The same, in place of an empty file, or of such an overlay that nobody has written to. Errors: refused: somebody has.
+ckpt::Status remake_overlay(const std::string& qemu_img, const std::string& overlay, const std::string& socket,
+                            std::uint64_t size_bytes);
 
 }  // namespace ckptd

@@ -25,6 +25,7 @@ ckpt::Result<RestoredDisk> disk_from_json(const Json& json) {
   RestoredDisk disk;
   CKPT_ASSIGN(disk.name, required_string(json, "name"));
   CKPT_ASSIGN(disk.overlay, required_string(json, "overlay"));
+  disk.target = text_of(json, "target");
   disk.node = text_of(json, "node");
   CKPT_ASSIGN(disk.server_argv, string_array(json, "server_argv"));
   disk.server = process_of(json, "server");
@@ -39,6 +40,7 @@ Json to_json(const RestoreState& state) {
   Json disks = Json::array();
   for (const auto& disk : state.disks)
     disks.push_back({{"name", disk.name},
+                     {"target", disk.target},
                      {"overlay", disk.overlay},
                      {"node", disk.node},
                      {"server_argv", disk.server_argv},
@@ -69,6 +71,7 @@ Json to_json(const RestoreState& state) {
           {"libvirt_uri", state.libvirt_uri},
           {"user", user_to_json(state.user)},
           {"defined", state.defined},
+          {"revert", state.revert},
           {"former", state.former},
           {"begun_ns", state.begun_ns},
           {"running_ns", state.running_ns},
@@ -111,6 +114,7 @@ ckpt::Result<RestoreState> restore_from_json(const Json& json) {
   state.libvirt_uri = text_of(json, "libvirt_uri");
   CKPT_ASSIGN(state.user, user_from_json(member_of(json, "user")));
   state.defined = flag_of(json, "defined");
+  state.revert = flag_of(json, "revert");
   if (auto former = json.find("former"); former != json.end() && former->is_object()) state.former = *former;
   state.begun_ns = number_of(json, "begun_ns");
   state.running_ns = number_of(json, "running_ns");

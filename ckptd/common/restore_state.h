@@ -15,6 +15,7 @@ namespace ckptd {
 
 struct RestoredDisk {
   std::string name;     // as in the checkpoint
+  std::string target;   // libvirt's name of it; empty: none of libvirt's, or of an earlier ckptd's
   std::string overlay;  // local image
   std::string node;     // block node of the overlay in QEMU; found over QMP
   std::vector<std::string> server_argv;
@@ -47,6 +48,7 @@ struct RestoreState {
   std::string domain, libvirt_uri;
   std::optional<os::User> user;
   bool defined = false;  // libvirt has been told of the new disks
+  bool revert = false;   // to a snapshot, whose images stay
   Json former;           // ckptd's own: what the name is to be again when the guest never runs; null: what it is
   std::uint64_t begun_ns = 0, running_ns = 0, local_ns = 0;  // CLOCK_REALTIME
 

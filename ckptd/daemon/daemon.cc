@@ -315,6 +315,18 @@ void Daemon::wait_for_chores(int time_limit_ms) {
   room_wanted_ = false;
 }
 
+void Daemon::names_changed() {
+  std::lock_guard lock(mutex_);
+  names_changed_ = true;
+  changed_.notify_all();
+}
+
+void Daemon::wait_for_names(int time_limit_ms) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, std::chrono::milliseconds(time_limit_ms), [this] { return names_changed_ || stop_; });
+  names_changed_ = false;
+}
+
 void Daemon::request_stop(bool restart, const std::string& reason) {
   std::lock_guard lock(mutex_);
   if (stop_ && (restart || !restart_)) return;

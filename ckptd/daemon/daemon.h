@@ -73,6 +73,9 @@ public:
   // Room is wanted: whoever waits in wait_for_chores() goes to work at once.
   void request_room();
   void wait_for_chores(int time_limit_ms);
+  // A point has got or lost its name: whoever waits in wait_for_names() looks at once.
+  void names_changed();
+  void wait_for_names(int time_limit_ms);
 
   // A stop that is meant to be one overrides a restart, also one that is under way.
   void request_stop(bool restart, const std::string& reason);
@@ -98,7 +101,7 @@ private:
   std::condition_variable changed_;
   std::map<std::string, Record> records_;
   std::map<std::string, std::shared_ptr<Machine>> machines_;
-  bool room_wanted_ = false;
+  bool room_wanted_ = false, names_changed_ = false;
   bool stop_ = false, restart_ = false;
 };
 

@@ -20,7 +20,7 @@ ckpt::Result<Json> ask_bridge(const RestoreState& state, const std::string& verb
   std::vector<std::string> argv = {bridge, "--connect", state.libvirt_uri, verb};
   if (state.bandwidth_bytes_s != 0) argv.insert(argv.end(), {"--bandwidth", std::to_string(state.bandwidth_bytes_s)});
   argv.insert(argv.end(), {"--", state.domain});
-  for (const auto& disk : state.disks) argv.push_back(disk.overlay);
+  for (const auto& disk : state.disks) argv.push_back(disk.target.empty() ? disk.overlay : disk.target);
   auto text = run_helper(argv, bridge_limit_ms);
   // It may be another time, whatever it was.
   if (!text.ok()) return make_error(Code::unavailable, text.error().message());
@@ -47,6 +47,8 @@ ckpt::Result<std::vector<RestoredDisk>> pull_domain_disks(const RestoreState& st
   for (std::size_t i = 0; i < disks.size(); ++i) {
     disks[i].local = flag_of(found[i], "local");
     disks[i].streaming = !disks[i].local;
+    // After a revert libvirt's own overlay is above the snapshot's image, and in the end without it.
+    if (disks[i].local) disks[i].overlay = text_of(found[i], "file", disks[i].overlay);
   }
   return disks;
 }

@@ -77,8 +77,9 @@ std::map<std::string, std::string> LibvirtDomains::read_files() const {
 }
 
 void LibvirtDomains::look() {
-  auto files = read_files();
+  // Nobody's older look comes after a newer one.
   std::lock_guard lock(mutex_);
+  auto files = read_files();
   // First those that have ended: the next may have their names.
   for (auto it = domains_.begin(); it != domains_.end();) {
     bool gone = !files.contains(it->first);
@@ -144,7 +145,8 @@ Json LibvirtDomains::unprotected() const {
   return all;
 }
 
-ckpt::Status LibvirtDomains::check_none_runs_as(const std::string& machine, const std::string& cure) const {
+ckpt::Status LibvirtDomains::check_none_runs_as(const std::string& machine, const std::string& cure) {
+  look();
   std::lock_guard lock(mutex_);
   for (const auto& [uuid, known] : domains_)
     if (known.is_protected && known.domain.machine == machine)

@@ -23,8 +23,9 @@ public:
 
   // Domains that run unprotected although they have a protection element, and why.
   Json unprotected() const;
-  // ok unless a domain that runs is this machine: then it is libvirt's to say how it is protected. `cure`: what to do.
-  ckpt::Status check_none_runs_as(const std::string& machine, const std::string& cure) const;
+  // ok unless a domain that runs, as the files say now, is this machine: then it is libvirt's to say how it is
+  // protected. `cure`: what to do.
+  ckpt::Status check_none_runs_as(const std::string& machine, const std::string& cure);
 
 private:
   struct Known {

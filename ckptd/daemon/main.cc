@@ -18,6 +18,7 @@
 #include "daemon/housekeeper.h"
 #include "daemon/libvirt_bridge.h"
 #include "daemon/libvirt_domains.h"
+#include "daemon/libvirt_snapshots.h"
 #include "daemon/log.h"
 #include "daemon/supervisor.h"
 
@@ -72,6 +73,7 @@ ckpt::Result<bool> serve(Daemon::Options options) {
     Housekeeper housekeeper(*daemon);
     LibvirtDomains domains(*daemon);
     LibvirtBridge bridge(*daemon);
+    LibvirtSnapshots snapshots(*daemon);
     ControlServer server(*daemon, supervisor, domains);
     auto started = server.start();
     if (!started.ok()) {

@@ -328,6 +328,7 @@ bool Supervisor::take_disks(RestoreState& state, const ckpt::Result<std::vector<
   for (std::size_t i = 0; i < std::min(state.disks.size(), disks->size()); ++i) {
     auto& disk = state.disks[i];
     disk.node = (*disks)[i].node;
+    disk.overlay = (*disks)[i].overlay;
     disk.streaming = (*disks)[i].streaming;
     disk.local = (*disks)[i].local;
     if (!disk.local || !disk.server.known()) continue;
@@ -345,7 +346,7 @@ void Supervisor::close(RestoreState& state, const std::string& phase, const std:
     if (!state.former.is_null()) daemon_.put_back(state.name, state.former);
     // ckptctl removes what it has made; these are ours, and no guest has run with them.
     for (const auto& disk : state.disks)
-      if (state.is_domains()) ::unlink(disk.overlay.c_str());
+      if (state.is_domains() && !state.revert) ::unlink(disk.overlay.c_str());
   }
   state.former = Json();
   terminate(state.agent, SIGTERM);

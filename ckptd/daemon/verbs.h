@@ -65,6 +65,8 @@ private:
                               const std::string& clone_of);
   ckpt::Status prepare_domain(const Json& request, const ckpt::CheckpointInfo& source, RestoreState& state);
   ckpt::Status start_domain(RestoreState& state);
+  // Else nobody takes away what an earlier ckptd has made a snapshot of libvirt's.
+  bool keeps_snapshots() const { return !daemon_.options().libvirt_uri.empty(); }
   // What the admin is told of a checkpoint that cannot be restored.
   static ckpt::Error why_not(const ckpt::CheckpointId& id, const ckpt::Error& error);
   ckpt::Status write_device_state(const ckpt::CheckpointId& id, const std::string& path);

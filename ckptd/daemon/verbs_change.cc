@@ -8,6 +8,7 @@
 #include "common/point.h"
 #include "common/restore_parts.h"
 #include "common/text.h"
+#include "daemon/libvirt_snapshots.h"
 #include "daemon/log.h"
 #include "daemon/restored_base.h"
 #include "daemon/verbs.h"
@@ -37,6 +38,13 @@ ckpt::Result<std::string> holder_of(const Json& request) {
   return holder;
 }
 
+ckpt::Error is_snapshot(const ckpt::CheckpointInfo& info) {
+  return make_error(Code::busy, ckpt::to_string(info.id) + " is a snapshot of libvirt's" +
+                                    (info.name.empty() ? ", which is being taken away: try again"
+                                                       : ": take its name away first, 'ckptctl name " +
+                                                             ckpt::to_string(info.id) + "'"));
+}
+
 }  // namespace
 
 ckpt::Result<Json> Verbs::checkpoint(const Json& request, const Reply& reply) {
@@ -55,6 +63,7 @@ ckpt::Result<Json> Verbs::checkpoint(const Json& request, const Reply& reply) {
   CKPT_ASSIGN(auto info, machine->take_now(limit_s * 1000, reply.gone));
   if (!point_name.empty()) {
     CKPT_TRY(daemon_.store().name(info.id, point_name));
+    daemon_.names_changed();
     info.name = point_name;
   }
   return Json{{"checkpoint", checkpoint_json(info)}};
@@ -70,6 +79,7 @@ ckpt::Result<Json> Verbs::name(const Json& request, const Reply&) {
       return make_error(Code::exists, ckpt::to_string(taken->id) + " is named '" + given + "' already");
   }
   CKPT_TRY(daemon_.store().name(info.id, given));
+  daemon_.names_changed();
   info.name = given;
   return Json{{"checkpoint", checkpoint_json(info)}};
 }
@@ -80,6 +90,8 @@ ckpt::Result<Json> Verbs::pin(const Json& request, const Reply&) {
   if (holder.starts_with(restore_holder_prefix))
     return make_error(Code::invalid, "pins of '" + std::string(restore_holder_prefix) +
                                          "…' are a restore's own, which ckptd drops with it: choose another holder");
+  if (holder == snapshot_holder)
+    return make_error(Code::invalid, "that pin is of libvirt's snapshots, and ckptd's own: choose another holder");
   CKPT_TRY(daemon_.store().pin(info.id, holder));
   if (std::find(info.pins.begin(), info.pins.end(), holder) == info.pins.end()) info.pins.push_back(holder);
   return Json{{"checkpoint", checkpoint_json(info)}};
@@ -88,6 +100,7 @@ ckpt::Result<Json> Verbs::pin(const Json& request, const Reply&) {
 ckpt::Result<Json> Verbs::unpin(const Json& request, const Reply&) {
   CKPT_ASSIGN(auto info, resolve(request));
   CKPT_ASSIGN(std::string holder, holder_of(request));
+  if (holder == snapshot_holder && keeps_snapshots()) return is_snapshot(info);
   CKPT_TRY(daemon_.store().unpin(info.id, holder));
   // Not asked of the store again: unpinned, it may be gone by now.
   std::erase(info.pins, holder);
@@ -97,6 +110,8 @@ ckpt::Result<Json> Verbs::unpin(const Json& request, const Reply&) {
 ckpt::Result<Json> Verbs::remove(const Json& request, const Reply&) {
   CKPT_ASSIGN(std::string point, required_string(request, "point"));
   CKPT_ASSIGN(auto info, resolve(request));
+  if (std::find(info.pins.begin(), info.pins.end(), snapshot_holder) != info.pins.end() && keeps_snapshots())
+    return is_snapshot(info);
   std::uint64_t number = info.id.number;
   CKPT_TRY(daemon_.store().remove(info.id.machine, {&number, 1}));
   log_line(info.id.machine + ": " + ckpt::to_string(info.id) + " removed by request");

@@ -26,7 +26,7 @@ constexpr int overlay_tries = 1000;
 constexpr std::string_view overlay_suffix = ".qcow2";
 
 struct WantedDisk {
-  std::string name, file;
+  std::string name, file, target;
 };
 
 ckpt::Result<std::vector<WantedDisk>> wanted_disks(const Json& request) {
@@ -39,6 +39,7 @@ ckpt::Result<std::vector<WantedDisk>> wanted_disks(const Json& request) {
     WantedDisk disk;
     CKPT_ASSIGN(disk.name, required_string(item, "name"));
     CKPT_ASSIGN(disk.file, required_string(item, "file"));
+    CKPT_ASSIGN(disk.target, string_field(item, "target"));
     if (!disk.file.starts_with('/') || !disk.file.ends_with(overlay_suffix))
       return make_error(Code::invalid, "disk '" + disk.name + "' is to be at '" + disk.file +
                                            "': name a file from the root that ends with .qcow2");
@@ -121,12 +122,15 @@ ckpt::Status Verbs::prepare_domain(const Json& request, const ckpt::CheckpointIn
     auto disk = std::find_if(wanted.begin(), wanted.end(), [&](const WantedDisk& at) { return at.name == name; });
     if (disk == wanted.end())
       return make_error(Code::refused, state.source + " has a disk '" + name + "' that the domain's XML lacks");
-    RestoredDisk restored{.name = name};
-    CKPT_ASSIGN(restored.overlay, free_path(disk->file));
+    RestoredDisk restored{.name = name, .target = disk->target, .overlay = disk->file};
+    if (!state.revert) {
+      CKPT_ASSIGN(restored.overlay, free_path(disk->file));
+    }
     CKPT_ASSIGN(restored.server_argv, disk_server_command(state, begun, name));
     // As QEMU sees it.
     const std::string socket = state.server_socket(RunDir{run_dir}.restore(state.name), state.disks.size());
-    CKPT_TRY(make_overlay(qemu_img, restored.overlay, socket, number_of(object, "size_bytes")));
+    CKPT_TRY((state.revert ? remake_overlay : make_overlay)(qemu_img, restored.overlay, socket,
+                                                            number_of(object, "size_bytes")));
     state.disks.push_back(std::move(restored));
     wanted.erase(disk);
   }
@@ -146,6 +150,7 @@ ckpt::Result<Json> Verbs::domain_restore_begin(const Json& request, const Reply&
   wanted.source = ckpt::to_string(info.id);
   wanted.mode = "aggressive";
   wanted.libvirt_uri = daemon_.options().libvirt_uri;
+  wanted.revert = flag_of(request, "revert");
   CKPT_ASSIGN(RestoreState state, supervisor_.reserve(wanted));
   auto done = prepare_domain(request, info, state);
   // What was made is in the record, whatever comes.
@@ -156,7 +161,7 @@ ckpt::Result<Json> Verbs::domain_restore_begin(const Json& request, const Reply&
     (void)supervisor_.abandon(state.name, state.token, done.error().message());
     return why_not(info.id, done.error());
   }
-  log_line(state.name + ": libvirt's restore from " + state.source + " begins");
+  log_line(state.name + ": libvirt's " + (state.revert ? "revert to " : "restore from ") + state.source + " begins");
   Json disks = Json::array();
   for (const auto& disk : state.disks) disks.push_back({{"name", disk.name}, {"overlay", disk.overlay}});
   return Json{{"token", state.token}, {"disks", disks}};

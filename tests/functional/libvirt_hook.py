@@ -167,8 +167,37 @@ def restoring():
     assert os.listdir("/run/ckpt/libvirt") == []
 
 
+def reverting():
+    """A start with the disks of a snapshot is a revert, which libvirt must not end without a current snapshot; another start is none."""
+    points, kept = FILE.replace(".json", ".snapshots"), "/var/lib/libvirt/qemu/snapshot/web1"
+    disk = ("<disk type='file' device='disk'><source file='/i/web1.vda.7.snapshot.qcow2'/><backingStore type='network'><source protocol='nbd'>"
+            "<host transport='unix' socket='/run/ckpt/restore/web1/disk-0.sock'/></source></backingStore><target dev='vda'/></disk></devices>")
+    text = xml().replace("</devices>", disk)
+    one = {"version": 1, "machine": "web1", "points": [
+        {"number": 7, "snapshot": "one", "disks": [{"target": "vda", "name": "virtio-disk0", "file": "/i/web1.vda.7.snapshot.qcow2"}]}]}
+    assert hook("prepare", text) == ""
+    for bad in ("", "[]", "{}", json.dumps({**one, "version": 2}), json.dumps({**one, "points": {}})):
+        with open(points, "w", encoding="ascii") as file:
+            file.write(bad)
+        assert points in hook("prepare", text, 1), bad
+        assert hook("prepare", xml()) == ""
+    with open(points, "w", encoding="ascii") as file:
+        json.dump(one, file)
+    assert hook("prepare", text.replace("web1.vda.7.snapshot", "web1.vda.7")) == ""
+    assert "protect" in hook("prepare", text.replace("domain:1", "domain:9"), 1)
+    assert "ckptd is not running" in hook("prepare", text, 1)
+    os.makedirs(kept)
+    for active, words in ((0, "no current snapshot"), (1, "ckptd is not running")):
+        with open(kept + "/one.xml", "w", encoding="ascii") as file:
+            file.write(f"<domainsnapshot><name>one</name><active>{active}</active></domainsnapshot>")
+        assert words in hook("prepare", text, 1), active
+    os.unlink(points)
+    assert os.listdir("/run/ckpt/libvirt") == []
+
+
 in_own_namespace()
 subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
-for case in (life, users, bad_input, no_room, restoring, whatever_becomes_of_it):
+subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/var/lib"], check=True)
+for case in (life, users, bad_input, no_room, restoring, reverting, whatever_becomes_of_it):
     case()
     print(case.__name__, "ok", flush=True)
