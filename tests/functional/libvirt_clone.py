@@ -83,9 +83,9 @@ def refusals(site):
 def beside(site, web1, nonce):
     """Both run at once, and neither is touched by the other."""
     counter = int(web1.cmd("counter"))
-    point = site.ctl("checkpoint", "web1", "--name", "point")["checkpoint"]["number"]
+    point = site.ctl("checkpoint", "web1")["checkpoint"]["number"]
     pid = site.domain_pid("web1")
-    answer = site.ctl("clone", "web1@point", "web2")
+    answer = site.ctl("clone", f"web1@{point}", "web2")
     assert answer["source"] == f"web1@{point}" and answer["state"] == "running" and answer["persistent"] and not answer["connected"], answer
     assert site.state("web1") == site.state("web2") == "running" and alive(pid) and site.domain_pid("web1") == pid
     web2 = Copy(web1, answer).started()
@@ -144,7 +144,7 @@ def undone(site, web1):
     for what, gone in (("no room for its disks", web1.directory), ("its QEMU does not start", kernel)):
         os.rename(gone, gone + ".away")
         try:
-            refused(lambda: site.ctl("clone", "web1@point", "web4"), "'web4' is not made from web1@")
+            refused(lambda: site.ctl("clone", "web1", "web4"), "'web4' is not made from web1@")
         finally:
             os.rename(gone + ".away", gone)
         refused(lambda: site.virsh("dominfo", "web4"))
@@ -167,7 +167,7 @@ def rewritten(file, change):
 
 def slips(site, web1):
     """Another domain's memory comes only to what says that it is a clone, and is new."""
-    file = site.ctl("image", "web1@point", "-o", web1.path("point.save"))["file"]
+    file = site.ctl("image", "web1", "-o", web1.path("point.save"))["file"]
     other = "11111111-2222-4333-8444-555555555555"
 
     def renamed(xml):
