@@ -16,7 +16,7 @@ SCRIPTS = {
     "fails.sh": "echo broken here; exit 3",
     "hangs.sh": "# limit: 1\nsleep 600 & echo $! > child; wait",
     "crashes.sh": "echo 'ok 1 - fine so far'; kill -SEGV $$",
-    "counts.sh": "echo 'ok 1 - a'; echo 'not ok 2 - b'; echo 'ok 3 - c # SKIP no d'; exit 1",
+    "counts.sh": "echo 'ok 1 - a'; echo '# because of d'; echo 'not ok 2 - b'; echo 'ok 3 - c # SKIP no d'; exit 1",
     "lacks.sh": "echo 1..3; echo 'ok 1 - all'; echo 'ok 2 - but one'",
     "plans.sh": "echo 1..1; echo 'ok 1 - once'; echo 1..1; echo 'ok 1 - twice'",
 }
@@ -51,6 +51,7 @@ with tempfile.TemporaryDirectory() as root:
     assert result.returncode == 1
     assert "skipped: functional/skips: no such device" in result.stdout
     assert "skipped: functional/counts c: no d" in result.stdout
+    assert "failed: functional/counts b: because of d" in result.stdout.splitlines()
     assert "3 cases planned, 2 came" in result.stdout
     assert "broken here" in result.stdout and "signal 11" in result.stdout
     with open(root + "/child", encoding="ascii") as child:
