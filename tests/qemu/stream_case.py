@@ -186,8 +186,10 @@ def run(cases, only=None):
             print(f"ok {number} - {title}", flush=True)
         except Skip as why:
             print(f"ok {number} - {title} # SKIP {why}", flush=True)
-        except Exception:  # pylint: disable=broad-except
+        except Exception as error:  # pylint: disable=broad-except
             failed += 1
             print("# " + traceback.format_exc().replace("\n", "\n# "))
+            # The last line is what tests/run says at its end.
+            print(f"# {type(error).__name__}: {error}".splitlines()[0])
             print(f"not ok {number} - {title}", flush=True)
     return 1 if failed else 0
