@@ -14,6 +14,7 @@ Only the process that was started is ever killed, by its pid.
 """
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -217,11 +218,23 @@ class Guest:
                 self.cmd("counter", timeout_s=1)
                 self._settle()
                 return time.monotonic() - start
-            except TimeoutError:
+            except (TimeoutError, ConnectionError):
+                # QEMU may take the end of the connection before for this one's.
                 self.line.close()
                 self.line = None
+        raise TimeoutError(f"the guest is not up after {timeout_s} s: {self._where_it_is()}")
+
+    def _where_it_is(self):
+        """What tells a slow guest from one that waits for an interrupt for ever: it is seen too seldom to be looked at by hand."""
         with open(self.path("console.log"), errors="replace") as console:
-            raise TimeoutError(f"the guest is not up after {timeout_s} s: {console.read()[-2000:]}")
+            told = [console.read()[-2000:]]
+        for command in ["info status", "info registers -a", *(f"info lapic {cpu}" for cpu in range(self.cpus))]:
+            try:
+                told.append(self.qmp("human-monitor-command", command_line=command))
+            except (OSError, QmpError) as error:
+                told.append(f"{command}: {error}")
+        # Vector registers and the like are no help.
+        return re.sub(r"(?m)^(XMM|YMM|FPR|FCW|Opmask|ZMM|DR|[ECSDFG]S ?=).*\n", "", "\n".join(told).replace("\r", ""))
 
     def _settle(self):
         """Drop answers to earlier questions that are still on their way."""
