@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """QEMU's own background-snapshot of a machine that is not protected, to nowhere."""
 import contextlib
+import pathlib
 import time
-
-from guest import QmpError
 
 
 @contextlib.contextmanager
@@ -13,30 +12,28 @@ def allowed(guest):
     guest.qmp("migrate-set-parameters", max_bandwidth=1 << 40)
     yield
     switch(guest, False)
-    # The end of a migration is announced a moment after it is "completed": a stream added in between would take it for its own.
-    time.sleep(1)
 
 
 def switch(guest, wanted):
-    after_migration(guest, "migrate-set-capabilities", capabilities=[{"capability": "background-snapshot", "state": wanted}])
+    guest.qmp("migrate-set-capabilities", capabilities=[{"capability": "background-snapshot", "state": wanted}])
 
 
 def take(guest):
     """What query-migrate says of it."""
-    after_migration(guest, "migrate", uri="exec:cat >/dev/null")
+    guest.qmp("migrate", uri="exec:cat >/dev/null")
     while (status := guest.qmp("query-migrate"))["status"] not in ("completed", "failed", "cancelled"):
         time.sleep(0.05)
     assert status["status"] == "completed", status
+    wait_cleaned_up(guest)
     return status
 
 
-def after_migration(guest, command, **arguments):
-    """QEMU calls a migration completed shortly before it takes such commands again."""
-    for tries_left in reversed(range(100)):
-        try:
-            guest.qmp(command, **arguments)
-            return
-        except QmpError:
-            if not tries_left:
-                raise
-            time.sleep(0.05)
+def wait_cleaned_up(guest, limit_s=30):
+    """QEMU calls a migration completed before it has cleaned up after it, and a new one that begins in between is cleaned up instead: it
+    never ends. It closes its file last, and with that ends `cat`, its only child."""
+    end = time.monotonic() + limit_s
+    process = guest.process.pid
+    while pathlib.Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").strip():
+        if time.monotonic() > end:
+            raise TimeoutError(f"QEMU has not cleaned up {limit_s} s after its background snapshot")
+        time.sleep(0.02)
