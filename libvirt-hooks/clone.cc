@@ -46,17 +46,12 @@ ckpt::Result<std::string> random_uuid() {
   return ckptd::uuid_text(bytes);
 }
 
-ckpt::Result<Json> ask_ckptd(const ckptd::RunDir& run_dir, const Json& request) {
-  CKPT_ASSIGN(auto client, ckptd::ControlClient::connect(run_dir.control_socket()));
-  return client.request(request);
-}
-
 ckpt::Status check_new(virConnect* connection, const ckptd::RunDir& run_dir, const std::string& name) {
   if (auto valid = machine_of("", name); !valid.ok()) return valid.error();
   if (auto known = find_domain(connection, name); known.ok() || known.error().code != Code::not_found)
     return known.ok() ? make_error(Code::exists, "libvirt has a domain '" + name + "' already: choose another name")
                       : known.error();
-  auto known = ask_ckptd(run_dir, {{"verb", "status"}, {"machine", name}});
+  auto known = ckptd::ask_ckptd(run_dir.control_socket(), {{"verb", "status"}, {"machine", name}});
   if (known.ok())
     return make_error(Code::exists, "ckptd knows a machine '" + name +
                                         "' already: choose another name, or 'ckptctl forget " + name +
@@ -67,10 +62,10 @@ ckpt::Status check_new(virConnect* connection, const ckptd::RunDir& run_dir, con
 // What ckptd knows of it by now; nothing of another machine.
 void forget(const Clone& clone) {
   for (int i = 0; i < forget_tries; ++i, std::this_thread::sleep_for(forget_interval)) {
-    auto status = ask_ckptd(clone.run_dir, {{"verb", "status"}, {"machine", clone.name}});
+    auto status = ckptd::ask_ckptd(clone.run_dir.control_socket(), {{"verb", "status"}, {"machine", clone.name}});
     const Json machines = status.ok() ? status->value("machines", Json::array()) : Json::array();
     if (machines.empty() || ckptd::text_of(machines[0], "domain") != clone.uuid) return;
-    if (ask_ckptd(clone.run_dir, {{"verb", "forget"}, {"machine", clone.name}}).ok()) return;
+    if (ckptd::ask_ckptd(clone.run_dir.control_socket(), {{"verb", "forget"}, {"machine", clone.name}}).ok()) return;
   }
 }
 

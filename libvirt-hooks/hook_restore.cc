@@ -19,14 +19,10 @@ namespace {
 
 constexpr std::uint64_t version = 1;
 
-ckpt::Result<Json> ask_ckptd(const ckptd::RunDir& run_dir, const Json& request) {
-  CKPT_ASSIGN(auto client, ckptd::ControlClient::connect(run_dir.control_socket()));
-  return client.request(request);
-}
-
 void give_up(const ckptd::RunDir& run_dir, const std::string& machine, const std::string& token,
              const std::string& reason) {
-  (void)ask_ckptd(run_dir, {{"verb", "restore_abandon"}, {"as", machine}, {"token", token}, {"reason", reason}});
+  (void)ckptd::ask_ckptd(run_dir.control_socket(),
+                         {{"verb", "restore_abandon"}, {"as", machine}, {"token", token}, {"reason", reason}});
 }
 
 ckpt::Result<std::vector<PlacedDisk>> placed_disks(const ckptd::RunDir& run_dir, const Image& image,
@@ -76,15 +72,15 @@ ckpt::Result<std::vector<PlacedDisk>> prepare_restore(const ckptd::RunDir& run_d
   for (const auto& disk : image.disks)
     disks.push_back({{"name", disk.name}, {"target", disk.target}, {"file", disk.file}});
   const std::string& machine = image.domain.machine;
-  CKPT_ASSIGN(Json answer, ask_ckptd(run_dir, {{"verb", "domain_restore_begin"},
-                                               {"machine", image.machine},
-                                               {"point", std::to_string(image.checkpoint)},
-                                               {"as", machine},
-                                               {"uuid", image.domain.uuid},
-                                               {"clone_of", image.clone_of},
-                                               {"run_dir", run_dir.path},
-                                               {"disks", disks},
-                                               {"revert", revert}}));
+  CKPT_ASSIGN(Json answer, ckptd::ask_ckptd(run_dir.control_socket(), {{"verb", "domain_restore_begin"},
+                                                                       {"machine", image.machine},
+                                                                       {"point", std::to_string(image.checkpoint)},
+                                                                       {"as", machine},
+                                                                       {"uuid", image.domain.uuid},
+                                                                       {"clone_of", image.clone_of},
+                                                                       {"run_dir", run_dir.path},
+                                                                       {"disks", disks},
+                                                                       {"revert", revert}}));
   auto placed = note(run_dir, image, answer);
   if (!placed.ok()) give_up(run_dir, machine, ckptd::text_of(answer, "token"), placed.error().message());
   return placed;
@@ -117,10 +113,10 @@ ckpt::Status start_restore(const ckptd::RunDir& run_dir, const DomainXml& domain
     give_up(run_dir, machine, token, "libvirt has started the domain from its definition");
     return {};
   }
-  auto answer = ask_ckptd(run_dir, {{"verb", "domain_restore_start"},
-                                    {"as", machine},
-                                    {"token", token},
-                                    {"user", ckptd::user_to_json(domain.protection->user)}});
+  auto answer = ckptd::ask_ckptd(run_dir.control_socket(), {{"verb", "domain_restore_start"},
+                                                            {"as", machine},
+                                                            {"token", token},
+                                                            {"user", ckptd::user_to_json(domain.protection->user)}});
   if (!answer.ok())
     return make_error(answer.error().code, "the restore that was prepared does not go on: " + answer.error().message() +
                                                ": restore, or start, again");

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "common/restore_state.h"
@@ -124,8 +125,8 @@ private:
   void drop_unwished();
   ckpt::Status publish(const Wish& wish);
   ckpt::Status define(const Wish& wish, const Recorded& recorded, const std::string& domain_xml);
-  ckpt::Result<std::vector<PlacedDisk>> place(const Recorded& recorded) const;
-  ckpt::Status keep_files(std::uint64_t number) const;
+  ckpt::Result<std::vector<PlacedDisk>> place(const Recorded& recorded, const std::optional<Image>& image) const;
+  ckpt::Status keep_files(std::uint64_t number, const Recorded* recorded = nullptr) const;
   ckpt::Status make_one_current();
   void note(std::uint64_t number, const ckpt::Status& status) {
     if (!status.ok())
@@ -251,8 +252,8 @@ void Publisher::drop_unwished() {
   }
 }
 
-ckpt::Result<std::vector<PlacedDisk>> Publisher::place(const Recorded& recorded) const {
-  CKPT_ASSIGN(auto image, parse_image(recorded.xml));
+ckpt::Result<std::vector<PlacedDisk>> Publisher::place(const Recorded& recorded,
+                                                       const std::optional<Image>& image) const {
   if (!image || image->domain.machine != wishes_.machine)
     return make_error(Code::refused, "its domain XML names another machine");
   if (image->disks.empty())
@@ -301,27 +302,31 @@ ckpt::Status Publisher::publish(const Wish& wish) {
   // Of a try that failed.
   if (known != kept_.points.end()) drop_files(wish.number);
   CKPT_ASSIGN(Recorded recorded, read_recorded(run_dir_, wishes_.machine, std::to_string(wish.number)));
-  CKPT_ASSIGN(auto placed, place(recorded));
+  CKPT_ASSIGN(auto image, parse_image(recorded.xml));
+  CKPT_ASSIGN(auto placed, place(recorded, image));
   CKPT_ASSIGN(std::string domain_xml, with_disks(recorded.xml, placed));
   CKPT_ASSIGN(domain_xml, with_passwords(domain_xml, present_));
-  CKPT_ASSIGN(auto image, parse_image(recorded.xml));
   SnapshotPoint& point = kept_.points[wish.number];
   point = {.snapshot = wish.name, .wall_clock_ns = wish.wall_clock_ns, .disks = image->disks};
   for (std::size_t i = 0; i < placed.size(); ++i) point.disks[i].file = placed[i].file;
   // Before libvirt has it: at each moment the hook knows what libvirt may revert to.
   CKPT_TRY(save());
-  CKPT_TRY(keep_files(wish.number));
+  CKPT_TRY(keep_files(wish.number, &recorded));
   CKPT_TRY(define(wish, recorded, domain_xml));
   point.published = true;
   return {};
 }
 
-// Whoever has removed one of them: libvirt has ended the domain before it looks for them.
-ckpt::Status Publisher::keep_files(std::uint64_t number) const {
+// Whoever has removed one of them: libvirt has ended the domain before it looks for them. `recorded`: read already.
+ckpt::Status Publisher::keep_files(std::uint64_t number, const Recorded* recorded) const {
   for (const auto& disk : kept_.points.at(number).disks) CKPT_TRY(keep_place(disk.file));
   if (::access(memory_file(number).c_str(), F_OK) == 0) return {};
-  CKPT_ASSIGN(Recorded recorded, read_recorded(run_dir_, wishes_.machine, std::to_string(number)));
-  return os::replace_file(memory_file(number), save_image(recorded.xml, recorded.ran, recorded.device_state),
+  Recorded read;
+  if (!recorded) {
+    CKPT_ASSIGN(read, read_recorded(run_dir_, wishes_.machine, std::to_string(number)));
+    recorded = &read;
+  }
+  return os::replace_file(memory_file(number), save_image(recorded->xml, recorded->ran, recorded->device_state),
                           os::Durable::yes);
 }
 

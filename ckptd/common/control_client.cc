@@ -43,4 +43,10 @@ ckpt::Result<Json> ControlClient::request(const Json& request, const std::functi
   }
 }
 
+ckpt::Result<Json> ask_ckptd(const std::string& socket_path, const Json& request,
+                             const std::function<bool(const Json&)>& more) {
+  CKPT_ASSIGN(auto client, ControlClient::connect(socket_path));
+  return client.request(request, more);
+}
+
 }  // namespace ckptd

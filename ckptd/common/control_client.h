@@ -26,4 +26,8 @@ private:
   std::unique_ptr<LineChannel> channel_;
 };
 
+// One request over a connection of its own.
+ckpt::Result<Json> ask_ckptd(const std::string& socket_path, const Json& request,
+                             const std::function<bool(const Json&)>& more = {});
+
 }  // namespace ckptd

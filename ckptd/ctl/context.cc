@@ -30,8 +30,7 @@ Json document_of(Json answer, const ckpt::Status& status) {
 }  // namespace
 
 ckpt::Result<Json> Context::request(const Json& request, const std::function<bool(const Json&)>& more) const {
-  CKPT_ASSIGN(auto client, ControlClient::connect(run_dir.control_socket()));
-  return client.request(request, more);
+  return ask_ckptd(run_dir.control_socket(), request, more);
 }
 
 void Context::print_json(Json answer, const ckpt::Status& status) const {
