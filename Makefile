@@ -5,6 +5,9 @@
 
 # The recipes use scripts/lib.
 SHELL  := /bin/bash
+# meson finds ccache by itself: the same file is compiled once for all clones, without a run of the preprocessor.
+export CCACHE_NOHASHDIR := 1
+export CCACHE_DEPEND    := 1
 BUILD  ?= build
 PREFIX ?= /usr/local
 JOBS   ?= $(shell nproc)
@@ -58,7 +61,7 @@ guests: packages qemu
 	@tests/guests/build debian >/dev/null
 
 $(BUILD)/build.ninja: | packages
-	$(MESON) setup $(BUILD) --prefix=$(PREFIX) --buildtype=debugoptimized
+	$(MESON) setup $(BUILD) --prefix=$(PREFIX)
 
 test-asan: packages qemu guests
 	JOBS=$(JOBS) tests/sanitized asan $(TESTS)
