@@ -82,16 +82,21 @@ ckpt::Result<Json> policy_of(const PolicyOptions& options) {
 }
 
 ckpt::Status take_checkpoint(const Context& context, const std::string& machine, const std::string& name,
-                             const std::string& timeout) {
+                             const std::string& timeout, bool consistent) {
   CKPT_ASSIGN(std::uint64_t timeout_ms, parse_duration_ms(timeout));
-  Json request = {
-      {"verb", "checkpoint"}, {"machine", machine}, {"name", name}, {"timeout_s", (timeout_ms + 999) / 1000}};
+  Json request = {{"verb", "checkpoint"},
+                  {"machine", machine},
+                  {"name", name},
+                  {"timeout_s", (timeout_ms + 999) / 1000},
+                  {"consistent", consistent}};
   auto waiting = std::async(std::launch::async, [&] { return context.request(request); });
   SlowProgress progress;
   while (waiting.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
     progress.show([&] { return waiting_text(context, machine); });
   auto answer = waiting.get();
-  return say(context, answer, spoken(answer) + (name.empty() ? "" : " (" + name + ")") + " is durable");
+  return say(context, answer,
+             spoken(answer) + (name.empty() ? "" : " (" + name + ")") + " is durable" +
+                 (consistent ? ", application-consistent" : ""));
 }
 
 ckpt::Status name_checkpoint(const Context& context, const Target& target, const std::string& name) {
@@ -166,7 +171,9 @@ ckpt::Status set_machine(const Context& context, const std::string& machine, Pol
   }
   CKPT_ASSIGN(Json policy, policy_of(options));
   if (policy.empty())
-    return make_error(Code::invalid, "nothing to set: write --interval TIME, --retention RULES or both");
+    return make_error(Code::invalid,
+                      "nothing to set: write --interval TIME, --retention RULES, --consistent TIME, or more of "
+                      "them");
   auto answer = context.request({{"verb", "set"}, {"machine", machine}, {"policy", policy}});
   std::vector<std::string> said;
   if (!options.interval.empty()) said.push_back("interval " + options.interval);

@@ -29,8 +29,9 @@ struct PolicyOptions {
   std::string interval;  // empty: as it is
   std::string retention;
 };
+// `consistent`: the guest's file systems are frozen for it.
 ckpt::Status take_checkpoint(const Context& context, const std::string& machine, const std::string& name,
-                             const std::string& timeout);
+                             const std::string& timeout, bool consistent);
 ckpt::Status name_checkpoint(const Context& context, const Target& target, const std::string& name);
 ckpt::Status pin_checkpoint(const Context& context, const Target& target, const std::string& holder, bool pinned);
 ckpt::Status remove_checkpoint(const Context& context, const Target& target);

@@ -147,7 +147,8 @@ ckpt::Status show_list(const Context& context, const std::string& machine) {
     context.print_json({{"checkpoints", all}});
     return {};
   }
-  std::vector<std::vector<std::string>> rows = {{"CHECKPOINT", "TIME", "AGE", "CARRIED", "STORED", "NAME", "PINS"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"CHECKPOINT", "TIME", "AGE", "CARRIED", "STORED", "NAME", "PINS", "KIND"}};
   std::uint64_t now_ns = wall_clock_ns();
   for (const Json& item : all) {
     auto instant_ns = number_of(item, "wall_clock_ns");
@@ -157,7 +158,8 @@ ckpt::Status show_list(const Context& context, const std::string& machine) {
     rows.push_back({ckpt::to_string({text_of(item, "machine"), number_of(item, "number")}), format_time(instant_ns),
                     format_duration_ms(now_ns > instant_ns ? (now_ns - instant_ns) / 1'000'000 : 0),
                     format_size(number_of(item, "data_bytes")), format_size(number_of(item, "stored_bytes")),
-                    text_of(item, "name"), join(pins, ",")});
+                    text_of(item, "name"), join(pins, ","),
+                    flag_of(item, "application_consistent") ? "application-consistent" : ""});
   }
   std::cout << format_table(rows);
   return {};
@@ -176,6 +178,9 @@ ckpt::Status show_checkpoint(const Context& context, const Target& target) {
             << "  time          " << format_time(number_of(checkpoint, "wall_clock_ns")) << "\n"
             << "  parent        " << text_of(checkpoint, "parent", "none") << "\n"
             << "  name          " << text_of(checkpoint, "name") << "\n"
+            << "  kind          "
+            << (flag_of(checkpoint, "application_consistent") ? "application-consistent" : "crash-consistent")
+            << (flag_of(checkpoint, "frozen") ? ", frozen: thawed when it is restored" : "") << "\n"
             << "  run state     " << text_of(epoch, "run_state") << ", paused " << ms(number_of(epoch, "pause_us"))
             << " ms\n"
             << "  carried       " << format_size(number_of(checkpoint, "data_bytes")) << ", stored "

@@ -23,6 +23,7 @@ struct Arguments {
   RestoreOptions restore;
   CloneOptions clone;
   std::string timeout = "60s";
+  bool consistent = false;
   std::uint64_t count = 0;
   std::function<ckpt::Status()> chosen;
 };
@@ -79,10 +80,12 @@ void add_looking(CLI::App& app, Arguments& a) {
 }
 
 void add_changing(CLI::App& app, Arguments& a) {
-  auto* checkpoint = add_command(app, a, "checkpoint", "Take a checkpoint now and wait until it is durable",
-                                 [&a] { return take_checkpoint(a.context, a.machine, a.name, a.timeout); });
+  auto* checkpoint = add_command(app, a, "checkpoint", "Take a checkpoint now and wait until it is durable", [&a] {
+    return take_checkpoint(a.context, a.machine, a.name, a.timeout, a.consistent);
+  });
   add_machine(checkpoint, a)->required();
   checkpoint->add_option("--name", a.name, "Name it; a named checkpoint is kept for ever")->type_name("NEWNAME");
+  checkpoint->add_flag("--consistent", a.consistent, "Freeze the guest's file systems for it, through its agent");
   checkpoint->add_option("--timeout", a.timeout, "Give up after so long")->type_name("TIME")->capture_default_str();
   auto* name = add_command(app, a, "name", "Name a checkpoint, or take its name away",
                            [&a] { return name_checkpoint(a.context, parse_target(a.target), a.name); });
@@ -115,7 +118,7 @@ void add_protecting(CLI::App& app, Arguments& a) {
                           [&a] { return unprotect_machine(a.context, a.machine); }),
               a)
       ->required();
-  auto* set = add_command(app, a, "set", "Change interval or retention",
+  auto* set = add_command(app, a, "set", "Change interval, retention or application-consistent points",
                           [&a] { return set_machine(a.context, a.machine, a.policy, a.assignments); });
   add_machine(set, a)->required();
   set->add_option("SETTING", a.assignments, "interval=TIME or retention=RULES: the same as --interval and --retention");

@@ -83,6 +83,7 @@ Json checkpoint_json(const ckpt::CheckpointInfo& info) {
           {"name", info.name},
           {"pins", info.pins},
           {"application_consistent", info.application_consistent},
+          {"frozen", info.frozen},
           {"data_bytes", info.data_bytes},
           {"stored_bytes", info.stored_bytes}};
 }

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "common/guest_agent.h"
 #include "common/json.h"
 #include "common/point.h"
 #include "common/policy.h"
@@ -55,6 +56,7 @@ void check_words(const std::string& text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::string text(reinterpret_cast<const char*>(data), size);
+  if (auto said = parse_agent_answer(text); said.ok()) require(said->contains("return") || said->contains("error"));
   check_words(text);
   auto request = parse_object(text);
   if (!request.ok()) {
