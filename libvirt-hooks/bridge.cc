@@ -42,6 +42,7 @@ int run(int argc, char** argv) {
   protect->add_option("DOMAIN", wish.domain, "Name or UUID")->required();
   protect->add_option("--interval", wish.interval, "Time between checkpoints")->type_name("TIME");
   protect->add_option("--retention", wish.retention, "What is kept")->type_name("RULES");
+  protect->add_option("--consistent", wish.consistent, "Time between application-consistent points")->type_name("TIME");
   auto* unprotect = app.add_subcommand("unprotect", "Take it out");
   unprotect->add_option("DOMAIN", wish.domain, "Name or UUID")->required();
   DomainDisks disks;

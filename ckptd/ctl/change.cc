@@ -78,6 +78,9 @@ ckpt::Result<Json> policy_of(const PolicyOptions& options) {
   if (!options.retention.empty()) {
     CKPT_ASSIGN(policy["retention"], parse_retention(options.retention));
   }
+  if (!options.consistent.empty()) {
+    CKPT_ASSIGN(policy["consistent_ms"], parse_consistent_ms(options.consistent));
+  }
   return policy;
 }
 
@@ -166,8 +169,11 @@ ckpt::Status set_machine(const Context& context, const std::string& machine, Pol
       options.interval = value;
     else if (key == "retention" && !value.empty())
       options.retention = value;
+    else if (key == "consistent" && !value.empty())
+      options.consistent = value;
     else
-      return make_error(Code::invalid, "'" + assignment + "' cannot be set: write interval=TIME or retention=RULES");
+      return make_error(Code::invalid,
+                        "'" + assignment + "' cannot be set: write interval=TIME, retention=RULES or consistent=TIME");
   }
   CKPT_ASSIGN(Json policy, policy_of(options));
   if (policy.empty())
@@ -178,6 +184,7 @@ ckpt::Status set_machine(const Context& context, const std::string& machine, Pol
   std::vector<std::string> said;
   if (!options.interval.empty()) said.push_back("interval " + options.interval);
   if (!options.retention.empty()) said.push_back("retention " + options.retention);
+  if (!options.consistent.empty()) said.push_back("application-consistent points " + options.consistent);
   return say(context, answer, machine + ": " + join(said, ", "));
 }
 

@@ -28,6 +28,7 @@ ckpt::Status run_verify(const Context& context, const Target& target);
 struct PolicyOptions {
   std::string interval;  // empty: as it is
   std::string retention;
+  std::string consistent;
 };
 // `consistent`: the guest's file systems are frozen for it.
 ckpt::Status take_checkpoint(const Context& context, const std::string& machine, const std::string& name,

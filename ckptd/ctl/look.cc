@@ -53,6 +53,29 @@ std::string service_text(const Json& restore) {
   return levels.empty() ? "" : ", SL " + join(levels, ", ");
 }
 
+// Of a machine that has application-consistent points, or is to have them, or whose guest is frozen.
+std::string consistency_text(const Json& machine, std::uint64_t now_ns) {
+  auto age = [&](std::uint64_t instant_ns) {
+    return format_duration_ms(now_ns > instant_ns ? (now_ns - instant_ns) / 1'000'000 : 0);
+  };
+  const std::string name = text_of(machine, "name") + ": ";
+  std::string text;
+  const auto every_ms = number_of(machine, "consistent_ms"), newest_ns = number_of(machine, "newest_consistent_ns");
+  if (every_ms || newest_ns)
+    text += name +
+            (newest_ns ? "newest application-consistent point " + age(newest_ns) + " old"
+                       : "no application-consistent point yet") +
+            (every_ms ? ", one every " + format_duration_ms(every_ms) : "") + "\n";
+  if (auto trouble = text_of(machine, "consistent_trouble"); !trouble.empty())
+    text += name + "the application-consistent point that was due was not taken: " + trouble + "\n";
+  const Json& frozen = member_of(machine, "frozen");
+  if (frozen.is_object())
+    text += name + "its file systems are FROZEN since " + age(number_of(frozen, "since_ns")) + ", " +
+            text_of(frozen, "reason") + (text_of(frozen, "trouble").empty() ? "" : ": " + text_of(frozen, "trouble")) +
+            "\n";
+  return text;
+}
+
 std::string overview_text(const Json& answer) {
   std::vector<std::vector<std::string>> rows = {
       {"MACHINE", "STATE", "EPOCH", "RPO", "INTERVAL", "PAUSE p50/p99 ms", "DIRTY MiB", "STORED MiB", "CHECKPOINTS"}};
@@ -68,6 +91,7 @@ std::string overview_text(const Json& answer) {
                     ms(number_of(machine, "pause_p50_us")) + " / " + ms(number_of(machine, "pause_p99_us")),
                     format_mib(number_of(machine, "dirty_bytes")), format_mib(number_of(machine, "stored_bytes")),
                     std::to_string(number_of(machine, "checkpoints"))});
+    reasons += consistency_text(machine, number_of(answer, "now_ns"));
     if (auto reason = text_of(machine, "reason"); !reason.empty())
       reasons += text_of(machine, "name") + ": " + reason + "\n";
   }

@@ -52,6 +52,10 @@ void add_policy(CLI::App* command, Arguments& arguments) {
   command
       ->add_option("--retention", arguments.policy.retention, "What is kept, as all:60s,10s:10m,1m:1d; all: everything")
       ->type_name("RULES");
+  command
+      ->add_option("--consistent", arguments.policy.consistent,
+                   "Time between application-consistent points, 10s to 7d; none")
+      ->type_name("TIME");
 }
 
 void add_looking(CLI::App& app, Arguments& a) {
@@ -121,7 +125,8 @@ void add_protecting(CLI::App& app, Arguments& a) {
   auto* set = add_command(app, a, "set", "Change interval, retention or application-consistent points",
                           [&a] { return set_machine(a.context, a.machine, a.policy, a.assignments); });
   add_machine(set, a)->required();
-  set->add_option("SETTING", a.assignments, "interval=TIME or retention=RULES: the same as --interval and --retention");
+  set->add_option("SETTING", a.assignments,
+                  "interval=TIME, retention=RULES or consistent=TIME: the same as the options");
   add_policy(set, a);
   auto* run =
       add_command(app, a, "run", "Start QEMU as a protected machine: run NAME [OPTIONS] -- qemu-system-x86_64 ARGS...",

@@ -390,6 +390,11 @@ void Machine::set_policy(const Policy& policy) {
   wake();
 }
 
+void Machine::set_consistent_trouble(const std::string& why) {
+  std::lock_guard lock(mutex_);
+  status_.consistent_trouble = why;
+}
+
 void Machine::set_config(const Json& config) {
   {
     std::lock_guard lock(mutex_);

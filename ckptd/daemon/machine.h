@@ -31,7 +31,8 @@ struct MachineStatus {
   std::string reason;
   bool connected = false;
   std::uint64_t remaining_bytes = 0;
-  std::uint64_t failures = 0;  // connections that ended with an error
+  std::string consistent_trouble;  // why the last application-consistent point that was due was not taken
+  std::uint64_t failures = 0;      // connections that ended with an error
   std::string qemu_version, machine_type;
   std::string base;  // MACHINE@NUMBER that the machine was restored from
   Figures figures;
@@ -68,6 +69,7 @@ public:
   const std::string& name() const { return name_; }
   MachineStatus status() const;
   void set_policy(const Policy& policy);
+  void set_consistent_trouble(const std::string& why);
   // QEMU has to come again when it is connected with another one. Not what a restored machine brings with its base.
   void set_config(const Json& config);
 

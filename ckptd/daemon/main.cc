@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "common/text.h"
+#include "daemon/consistent_points.h"
 #include "daemon/control_server.h"
 #include "daemon/daemon.h"
 #include "daemon/housekeeper.h"
@@ -76,6 +77,7 @@ ckpt::Result<bool> serve(Daemon::Options options) {
     LibvirtDomains domains(*daemon);
     LibvirtBridge bridge(*daemon);
     LibvirtSnapshots snapshots(*daemon);
+    ConsistentPoints points(*daemon);
     ControlServer server(*daemon, supervisor, domains);
     auto started = server.start();
     if (!started.ok()) {

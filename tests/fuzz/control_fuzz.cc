@@ -32,6 +32,7 @@ void check_policy(const Json& json) {
   auto policy = policy_from_json(json, Policy{});
   if (!policy.ok()) return;
   require(policy->interval_ms >= 50 && policy->interval_ms <= 3'600'000);
+  require(policy->consistent_ms == 0 || (policy->consistent_ms >= 10'000 && policy->consistent_ms <= 604'800'000));
   require(!policy->retention.empty() && policy->retention.size() <= 16);
   auto again = policy_from_json(policy_to_json(*policy), Policy{});
   require(again.ok() && policy_to_json(*again) == policy_to_json(*policy));
