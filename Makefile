@@ -18,9 +18,11 @@ MESON  := $(PYTHON) /usr/bin/meson
 TESTS  ?=
 # and for bench/run
 BENCH  ?=
-ninja   = . scripts/lib/progress.sh && progress "building $(1)" $(BUILD)/$(1).log ninja -C $(BUILD) -j $(JOBS) $(1)
+# Of a label and a log: runs what follows, and says how far it is.
+progress = . scripts/lib/progress.sh && progress "$(1)" $(2)
+ninja    = $(call progress,building $(1),$(BUILD)/$(1).log) ninja -C $(BUILD) -j $(JOBS) $(1)
 
-.PHONY: help demo test test-asan test-tsan build programs packages qemu guests install bench bench-ab \
+.PHONY: help demo test test-asan test-tsan build programs packages qemu guests install deb bench bench-ab \
 	fuzz soak format lint clean
 
 help:
@@ -30,6 +32,7 @@ help:
 	@echo 'make test-tsan  the same with the thread sanitizer'
 	@echo 'make build      packages, patched QEMU, guests, and everything of ours'
 	@echo 'make install    to DESTDIR and PREFIX (default /usr/local)'
+	@echo 'make deb        build-deb/ckpt_*.deb, with the patched QEMU'
 	@echo 'make bench      figures next to their floors; BENCH="--quick --only NAME --json"'
 	@echo 'make bench-ab REV=REVISION   measures it and this tree in turn'
 	@echo 'make fuzz       fuzz every parser; FUZZ_SECONDS each (default 60)'
@@ -75,6 +78,10 @@ install: packages qemu $(BUILD)/build.ninja
 	DESTDIR=$(abspath $(DESTDIR)) $(MESON) install -C $(BUILD) --no-rebuild
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/qemu install
 
+deb: packages qemu
+	@$(call progress,package,build-deb/deb.log) debian/rules binary
+	@ls build-deb/ckpt_*.deb
+
 bench: build
 	@scripts/install-packages bench
 	bench/run --build $(BUILD) $(BENCH)
@@ -98,4 +105,5 @@ lint: packages
 
 # The cache of QEMU and the guests is kept; its path: scripts/qemu path.
 clean:
-	rm -rf build build-asan build-tsan build-fuzz
+	rm -rf build build-asan build-tsan build-fuzz build-deb
+	rm -rf debian/.debhelper debian/ckpt debian/files debian/debhelper-build-stamp debian/ckpt.ckptd.service debian/ckpt.*.debhelper debian/ckpt.substvars

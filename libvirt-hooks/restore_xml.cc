@@ -18,6 +18,9 @@ namespace {
 
 constexpr std::string_view any_restore_version = "urn:x-ckpt:restore:";
 constexpr std::string_view usual_directory = "/var/lib/libvirt/images";
+constexpr std::string_view usual_nvram_directory = "/var/lib/libvirt/qemu/nvram";
+// The flash that holds UEFI's variables, as QEMU names it.
+constexpr std::string_view nvram_name = "/machine/system.flash1";
 
 std::vector<xmlNode*> restore_elements(const xmlNode* domain) { return metadata_elements(domain, any_restore_version); }
 
@@ -31,6 +34,19 @@ std::string target_of(const xmlNode* disk) {
 std::string file_of(const xmlNode* disk) {
   const xmlNode* source = child(disk, "source");
   return source && attribute(disk, "type") == "file" ? attribute(source, "file") : "";
+}
+
+// UEFI's variables: a disk for QEMU, and for libvirt something of its own.
+xmlNode* nvram_of(const xmlNode* domain) { return child(child(domain, "os"), "nvram"); }
+
+std::string file_of_nvram(const xmlNode* nvram) {
+  const xmlNode* source = child(nvram, "source");
+  return source ? attribute(source, "file") : text_of(nvram);
+}
+
+void place_nvram(xmlNode* nvram, const std::string& file) {
+  for (const char* former : {"type", "format", "template", "templateFormat"}) xmlUnsetProp(nvram, xml_string(former));
+  set_text(nvram, file);
 }
 
 bool is_written(const xmlNode* disk) {
@@ -66,9 +82,8 @@ bool is_named(const std::string& name, const std::string& alias) {
   return !alias.empty() && (name == alias || name == path || name.starts_with(path + "/"));
 }
 
-std::string directory_of(const xmlNode* disk) {
-  const std::string file = file_of(disk);
-  return file.starts_with('/') ? file.substr(0, file.rfind('/')) : std::string(usual_directory);
+std::string directory_of(const std::string& file, std::string_view usual) {
+  return file.starts_with('/') ? file.substr(0, file.rfind('/')) : std::string(usual);
 }
 
 void add_restore(xmlNode* domain, const Point& point, const std::vector<ImageDisk>& disks) {
@@ -111,15 +126,21 @@ ckpt::Status read_disks(const xmlNode* domain, const xmlNode* element, std::vect
     ImageDisk& disk = disks.emplace_back();
     CKPT_TRY(read_attributes(node, {{"target", &disk.target}, {"name", &disk.name}}));
   }
+  std::map<std::string, std::string> files;  // by target
   std::set<std::string> left, names;
-  for (const xmlNode* disk : disk_elements(domain))
+  for (const xmlNode* disk : disk_elements(domain)) {
+    files.try_emplace(target_of(disk), file_of(disk));
     if (is_written(disk)) left.insert(target_of(disk));
+  }
+  if (const xmlNode* nvram = nvram_of(domain)) {
+    files[std::string(ckptd::nvram_target)] = file_of_nvram(nvram);
+    left.emplace(ckptd::nvram_target);
+  }
   for (auto& disk : disks) {
-    auto all = disk_elements(domain);
-    auto found = std::find_if(all.begin(), all.end(), [&](const xmlNode* at) { return target_of(at) == disk.target; });
-    if (found == all.end() || !names.insert(disk.name).second || !names.insert(disk.target + "/target").second)
+    auto found = files.find(disk.target);
+    if (found == files.end() || !names.insert(disk.name).second || !names.insert(disk.target + "/target").second)
       return make_error(Code::invalid, "the domain has no disk '" + disk.target + "', or it is named twice");
-    disk.file = file_of(*found);
+    disk.file = found->second;
     left.erase(disk.target);
   }
   if (left.empty()) return {};
@@ -181,9 +202,18 @@ ckpt::Result<std::string> image_xml(const std::string& domain_xml, const Point& 
     if (name == names.end())
       return make_error(Code::refused, "the checkpoint lacks the domain's disk '" + target + "'");
     disks.push_back({target, *name, ""});
-    place(disk, directory_of(disk) + "/" + owner + "." + target + "." + std::to_string(point.checkpoint) + ".qcow2",
+    place(disk,
+          directory_of(file_of(disk), usual_directory) + "/" + owner + "." + target + "." +
+              std::to_string(point.checkpoint) + std::string(ckptd::overlay_suffix),
           "");
     names.erase(name);
+  }
+  if (xmlNode* nvram = nvram_of(root)) {
+    if (std::erase(names, nvram_name) == 0)
+      return make_error(Code::refused, "the checkpoint lacks the domain's UEFI variables (<nvram>)");
+    disks.push_back({std::string(ckptd::nvram_target), std::string(nvram_name), ""});
+    place_nvram(nvram, directory_of(file_of_nvram(nvram), usual_nvram_directory) + "/" + owner + "_VARS." +
+                           std::to_string(point.checkpoint) + std::string(ckptd::nvram_suffix));
   }
   if (!names.empty())
     return make_error(Code::refused, "the checkpoint has a disk '" + names.front() + "' that its domain XML lacks");
@@ -195,9 +225,12 @@ ckpt::Result<std::string> with_disks(const std::string& domain_xml, const std::v
   CKPT_ASSIGN(auto document, read_document(domain_xml));
   CKPT_ASSIGN(xmlNode * root, domain_element(document.get()));
   for (xmlNode* node : restore_elements(root)) drop(node);
-  for (const auto& placed : disks)
+  for (const auto& placed : disks) {
     for (xmlNode* disk : disk_elements(root))
       if (target_of(disk) == placed.target) place(disk, placed.file, placed.socket);
+    xmlNode* nvram = nvram_of(root);
+    if (nvram && placed.target == ckptd::nvram_target) place_nvram(nvram, placed.file);
+  }
   return document_text(document.get());
 }
 
@@ -209,6 +242,7 @@ ckpt::Result<std::map<std::string, Disk>> disks_of(const std::string& domain_xml
     const xmlNode* backing = child(disk, "backingStore");
     found[target_of(disk)] = {file_of(disk), !backing || !child(backing, "source")};
   }
+  if (const xmlNode* nvram = nvram_of(root)) found[std::string(ckptd::nvram_target)] = {file_of_nvram(nvram), true};
   return found;
 }
 

@@ -18,7 +18,7 @@ namespace libvirt_hooks {
 inline constexpr std::string_view restore_namespace = "urn:x-ckpt:restore:1";
 
 struct ImageDisk {
-  std::string target;  // "vda"
+  std::string target;  // "vda", or ckptd::nvram_target
   std::string name;    // in the checkpoint
   std::string file;    // where its new image is to be
 };

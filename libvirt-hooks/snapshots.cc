@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 
+#include "common/restore_parts.h"
 #include "common/restore_state.h"
 #include "common/text.h"
 #include "connection.h"
@@ -258,6 +259,11 @@ ckpt::Result<std::vector<PlacedDisk>> Publisher::place(const Recorded& recorded,
     return make_error(Code::refused, "its domain XML names another machine");
   if (image->disks.empty())
     return make_error(Code::refused, "it has no disk, and is no snapshot for that: 'ckptctl image' makes an image");
+  // At a revert the domain is gone before anybody could say that this one file cannot be written.
+  if (std::any_of(image->disks.begin(), image->disks.end(),
+                  [](const ImageDisk& disk) { return disk.target == ckptd::nvram_target; }))
+    return make_error(Code::refused,
+                      "it has UEFI variables, and is no snapshot for that: 'ckptctl image' makes an image");
   const ckptd::RestoreState state;
   std::vector<PlacedDisk> placed;
   for (const auto& disk : image->disks) {

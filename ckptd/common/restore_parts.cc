@@ -32,19 +32,33 @@ ckpt::Status put_in_place(const std::string& fresh, const std::string& overlay) 
   return {};
 }
 
+ckpt::Result<std::string> read_whole(ckpt::CheckpointReader& reader, std::size_t object, std::uint64_t limit_bytes,
+                                     const std::string& what) {
+  const std::uint64_t size_bytes = reader.objects()[object].size_bytes;
+  if (size_bytes > limit_bytes)
+    return make_error(ckpt::Code::limit, what + " is larger than " + std::to_string(limit_bytes >> 20) + " MiB");
+  std::string bytes(size_bytes, '\0');
+  CKPT_TRY(reader.read(object, 0, {reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()}));
+  return bytes;
+}
+
 }  // namespace
 
 ckpt::Result<std::string> read_device_state(const ckpt::CheckpointId& id, ckpt::CheckpointReader& reader) {
   const auto& objects = reader.objects();
-  for (std::size_t i = 0; i < objects.size(); ++i) {
-    if (objects[i].object_class != ckpt::ObjectClass::device_state) continue;
-    if (objects[i].size_bytes > device_state_limit_bytes)
-      return make_error(ckpt::Code::limit, "the device state is larger than 64 MiB");
-    std::string bytes(objects[i].size_bytes, '\0');
-    CKPT_TRY(reader.read(i, 0, {reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()}));
-    return bytes;
-  }
+  for (std::size_t i = 0; i < objects.size(); ++i)
+    if (objects[i].object_class == ckpt::ObjectClass::device_state)
+      return read_whole(reader, i, device_state_limit_bytes, "the device state");
   return make_error(ckpt::Code::corrupt, ckpt::to_string(id) + " holds no device state");
+}
+
+ckpt::Result<std::string> read_disk(ckpt::CheckpointReader& reader, const std::string& name,
+                                    std::uint64_t limit_bytes) {
+  const auto& objects = reader.objects();
+  for (std::size_t i = 0; i < objects.size(); ++i)
+    if (objects[i].object_class == ckpt::ObjectClass::disk && objects[i].name == name)
+      return read_whole(reader, i, limit_bytes, "disk '" + name + "'");
+  return make_error(ckpt::Code::not_found, "there is no disk '" + name + "'");
 }
 
 ckpt::Result<std::vector<std::string>> agent_command(const RestoreState& state, const Json& begun) {

@@ -63,6 +63,7 @@ private:
   ckpt::Status check_domain(const std::string& machine, const std::string& uuid);
   ckpt::Status check_identity(const ckpt::CheckpointId& source, const RestoreState& wanted,
                               const std::string& clone_of);
+  ckpt::Status copy_nvram(const ckpt::CheckpointId& source, const std::string& disk, const std::string& file);
   ckpt::Status prepare_domain(const Json& request, const ckpt::CheckpointInfo& source, RestoreState& state);
   ckpt::Status start_domain(RestoreState& state);
   // Else nobody takes away what an earlier ckptd has made a snapshot of libvirt's.

@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "daemon/restored_base.h"
 #include "daemon/verbs.h"
+#include "os/file.h"
 
 namespace ckptd {
 
@@ -23,10 +24,12 @@ namespace {
 
 constexpr std::size_t disk_limit = 256;
 constexpr int overlay_tries = 1000;
-constexpr std::string_view overlay_suffix = ".qcow2";
 
 struct WantedDisk {
   std::string name, file, target;
+
+  bool is_nvram() const { return target == nvram_target; }
+  std::string_view suffix() const { return is_nvram() ? nvram_suffix : overlay_suffix; }
 };
 
 ckpt::Result<std::vector<WantedDisk>> wanted_disks(const Json& request) {
@@ -40,22 +43,22 @@ ckpt::Result<std::vector<WantedDisk>> wanted_disks(const Json& request) {
     CKPT_ASSIGN(disk.name, required_string(item, "name"));
     CKPT_ASSIGN(disk.file, required_string(item, "file"));
     CKPT_ASSIGN(disk.target, string_field(item, "target"));
-    if (!disk.file.starts_with('/') || !disk.file.ends_with(overlay_suffix))
+    if (!disk.file.starts_with('/') || !disk.file.ends_with(disk.suffix()))
       return make_error(Code::invalid, "disk '" + disk.name + "' is to be at '" + disk.file +
-                                           "': name a file from the root that ends with .qcow2");
+                                           "': name a file from the root that ends with " + std::string(disk.suffix()));
     disks.push_back(std::move(disk));
   }
   return disks;
 }
 
 // Beside what is there already.
-ckpt::Result<std::string> free_path(const std::string& file) {
-  const std::string stem = file.substr(0, file.size() - overlay_suffix.size());
+ckpt::Result<std::string> free_path(const std::string& file, std::string_view suffix) {
+  const std::string stem = file.substr(0, file.size() - suffix.size());
   std::string path = file;
   for (int i = 2; i < overlay_tries; ++i) {
     struct stat existing;
     if (::lstat(path.c_str(), &existing) != 0) return path;
-    path = stem + "-" + std::to_string(i) + std::string(overlay_suffix);
+    path = stem + "-" + std::to_string(i) + std::string(suffix);
   }
   return make_error(Code::exists, file + " and a thousand like it are there already: remove those of former lives");
 }
@@ -109,6 +112,13 @@ ckpt::Status Verbs::check_identity(const ckpt::CheckpointId& source, const Resto
   return {};
 }
 
+// QEMU reads all of it before it loads the machine's state: nothing is there to be lazy about.
+ckpt::Status Verbs::copy_nvram(const ckpt::CheckpointId& source, const std::string& disk, const std::string& file) {
+  CKPT_ASSIGN(auto reader, daemon_.store().open_checkpoint(source));
+  CKPT_ASSIGN(std::string variables, read_disk(*reader, disk, nvram_limit_bytes));
+  return os::write_file(file, variables);
+}
+
 ckpt::Status Verbs::prepare_domain(const Json& request, const ckpt::CheckpointInfo& source, RestoreState& state) {
   CKPT_ASSIGN(auto wanted, wanted_disks(request));
   CKPT_ASSIGN(std::string run_dir, required_string(request, "run_dir"));
@@ -124,7 +134,14 @@ ckpt::Status Verbs::prepare_domain(const Json& request, const ckpt::CheckpointIn
       return make_error(Code::refused, state.source + " has a disk '" + name + "' that the domain's XML lacks");
     RestoredDisk restored{.name = name, .target = disk->target, .overlay = disk->file};
     if (!state.revert) {
-      CKPT_ASSIGN(restored.overlay, free_path(disk->file));
+      CKPT_ASSIGN(restored.overlay, free_path(disk->file, disk->suffix()));
+    }
+    if (disk->is_nvram()) {
+      CKPT_TRY(copy_nvram(source.id, name, restored.overlay));
+      restored.local = true;
+      state.disks.push_back(std::move(restored));
+      wanted.erase(disk);
+      continue;
     }
     CKPT_ASSIGN(restored.server_argv, disk_server_command(state, begun, name));
     // As QEMU sees it.
@@ -183,9 +200,10 @@ ckpt::Status Verbs::start_domain(RestoreState& state) {
     return started.ok() ? ckpt::Status() : ckpt::Status(started.error());
   };
   for (std::size_t i = 0; i < state.disks.size(); ++i)
-    CKPT_TRY(start(state.disks[i].server_argv,
-                   {.listen_path = state.server_socket(directory, i), .listen_for = state.user},
-                   state.disks[i].server));
+    if (!state.disks[i].local)
+      CKPT_TRY(start(state.disks[i].server_argv,
+                     {.listen_path = state.server_socket(directory, i), .listen_for = state.user},
+                     state.disks[i].server));
   return start(state.agent_argv, {.user = state.user}, state.agent);
 }
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "qemu"))
-from stream_case import Case, Skip, qemu_dir, run  # noqa: E402
+from stream_case import Case, Skip, needs_kvm, qemu_dir, run  # noqa: E402
 from guest import Guest  # noqa: E402
 
 LOAD = "rate=3000 mib=24"
@@ -57,8 +57,7 @@ def captured(name, title, *extra, expected=(), **how):
 def under_kvm(case):
     """The same, or a skip where KVM does not run the bare guest."""
     def guarded():
-        if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-            raise Skip("no access to /dev/kvm")
+        needs_kvm()
         return case()
 
     guarded.__name__, guarded.__doc__ = case.__name__, case.__doc__

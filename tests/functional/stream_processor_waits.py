@@ -10,7 +10,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE + "/lib", HERE + "/../qemu"]
 from fake_agent import FakeAgent, read_ram  # noqa: E402
-from stream_case import Case, Skip, run  # noqa: E402
+from stream_case import Case, Skip, needs_kvm, run  # noqa: E402
 
 FIRMWARE = "/usr/share/seabios/bios-256k.bin"
 FLASH_BYTES = 64 << 10
@@ -55,8 +55,7 @@ def flash_under_tcg():
 
 def flash_under_kvm():
     """Flash that is programmed all the time (KVM)."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        raise Skip("no /dev/kvm")
+    needs_kvm()
     return flash_is_written("kvm")
 
 

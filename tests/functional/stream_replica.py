@@ -10,7 +10,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "qemu"))
-from stream_case import ROOT, Case, Skip, qemu_dir, run  # noqa: E402
+from stream_case import Case, Skip, needs_kvm, qemu_dir, run  # noqa: E402
 
 MIB = 128
 
@@ -225,9 +225,7 @@ def pflash_and_more():
 
 def under_kvm():
     """KVM: the dirty log of a real processor, with the bare guest."""
-    if subprocess.run([ROOT + "/scripts/kvm-probe"], check=False, stdout=subprocess.DEVNULL,
-                      stderr=subprocess.DEVNULL).returncode not in (0,) and not os.path.exists("/dev/kvm"):
-        raise Skip("no KVM")
+    needs_kvm()
     pauses = []
     with Case(guest="bare", accel="kvm", memory_mib=MIB, append="rate=2000 mib=48") as case:
         for _ in range(3):

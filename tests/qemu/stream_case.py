@@ -171,6 +171,13 @@ class Skip(Exception):
     """Not possible on this machine; the text says why."""
 
 
+def needs_kvm():
+    """A KVM that runs the bare guest: one that exists may still hang it."""
+    told = subprocess.run([ROOT + "/scripts/kvm-probe", "bare"], capture_output=True, text=True, check=True)
+    if "bare=yes" not in told.stdout:
+        raise Skip(f"no KVM: {told.stderr.strip()}")
+
+
 def run(cases, only=None):
     """Run the functions as TAP cases, named by their docstrings; exit status."""
     only = only or sys.argv[1:]

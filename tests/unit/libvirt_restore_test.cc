@@ -72,6 +72,35 @@ TEST(RestoreXml, WhatRunsHasItsDisksAndNoWordOfThePoint) {
   EXPECT_EQ((*disks)["sda"].file, "/images/install.iso");
 }
 
+TEST(RestoreXml, VariablesOfUefiAreADiskWithAFileOfItsOwn) {
+  constexpr const char* flash = "/machine/system.flash1";
+  const std::string os =
+      "<os><loader readonly='yes' type='pflash'>/f/CODE.fd</loader><nvram template='/f/VARS.fd' "
+      "format='raw'>/n/web1_VARS.fd"
+      "</nvram></os><devices>";
+  const std::string uefi = replaced(recorded(), "<devices>", os);
+  auto made = image_xml(uefi, {"web1", 42, {"virtio-disk1", vda, flash}, ""});
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  auto image = parse_image(*made);
+  ASSERT_TRUE(image.ok() && *image) << image.error().message();
+  ASSERT_EQ((*image)->disks.size(), 3u);
+  EXPECT_EQ((*image)->disks[2].target, "nvram");
+  EXPECT_EQ((*image)->disks[2].name, flash);
+  EXPECT_EQ((*image)->disks[2].file, "/n/web1_VARS.42.fd");
+  auto run = with_disks(*made, {{"nvram", "/n/web1_VARS.42-2.fd", ""}});
+  ASSERT_TRUE(run.ok());
+  EXPECT_NE(run->find("<nvram>/n/web1_VARS.42-2.fd</nvram>"), std::string::npos) << *run;
+  auto disks = disks_of(*run);
+  EXPECT_EQ((*disks)["nvram"].file, "/n/web1_VARS.42-2.fd");
+  EXPECT_TRUE((*disks)["nvram"].stands_alone);
+
+  auto unnamed = parse_image(replaced(*made, "<ckpt:disk target=\"nvram\" name=\"/machine/system.flash1\"/>", ""));
+  ASSERT_FALSE(unnamed.ok());
+  EXPECT_NE(unnamed.error().message().find("'nvram' of the domain is not named"), std::string::npos);
+  EXPECT_FALSE(image_xml(uefi, {"web1", 42, {"virtio-disk1", vda}, ""}).ok()) << "variables that were not captured";
+  EXPECT_FALSE(image_xml(recorded(), {"web1", 42, {"virtio-disk1", vda, flash}, ""}).ok()) << "no variables in the XML";
+}
+
 // What was written once stays readable.
 TEST(RestoreXml, AnImageOfVersionOneIsRead) {
   auto bytes = ckpt::read_golden("libvirt/image.xml");
