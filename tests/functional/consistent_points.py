@@ -38,7 +38,7 @@ class Points:
 
     def heard(self, word, pattern):
         """The guest's answer; what was asked before may be answered first."""
-        return wait_until(lambda: re.fullmatch(pattern, text := self.guest.cmd(word, timeout_s=90)) and text, 120, f"the guest's {word}")
+        return wait_until(lambda: re.fullmatch(pattern, text := self.guest.cmd(word, timeout_s=180)) and text, 200, f"the guest's {word}")
 
     def started(self):
         """A point that is being taken; the guest's hook takes its time."""
