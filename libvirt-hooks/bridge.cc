@@ -10,6 +10,7 @@
 #include "clone.h"
 #include "disks.h"
 #include "follow.h"
+#include "freeze.h"
 #include "image.h"
 #include "snapshots.h"
 
@@ -41,6 +42,7 @@ int run(int argc, char** argv) {
   protect->add_option("DOMAIN", wish.domain, "Name or UUID")->required();
   protect->add_option("--interval", wish.interval, "Time between checkpoints")->type_name("TIME");
   protect->add_option("--retention", wish.retention, "What is kept")->type_name("RULES");
+  protect->add_option("--consistent", wish.consistent, "Time between application-consistent points")->type_name("TIME");
   auto* unprotect = app.add_subcommand("unprotect", "Take it out");
   unprotect->add_option("DOMAIN", wish.domain, "Name or UUID")->required();
   DomainDisks disks;
@@ -51,6 +53,12 @@ int run(int argc, char** argv) {
     command->add_option("DOMAIN", disks.uuid, "Its UUID")->required();
     command->add_option("DISK", disks.disks, "Their targets, or their images");
   }
+  std::string frozen;
+  std::int64_t freeze_limit_ms = 10'000;
+  auto* freeze = app.add_subcommand("freeze", "Freeze a domain's file systems, and thaw them when told to");
+  auto* thaw = app.add_subcommand("thaw", "Thaw them");
+  freeze->add_option("--limit", freeze_limit_ms, "Milliseconds after which it thaws by itself")->capture_default_str();
+  for (auto* command : {freeze, thaw}) command->add_option("DOMAIN", frozen, "Its UUID")->required();
   std::string wishes;
   auto* snapshots = app.add_subcommand("snapshots", "A domain's snapshots are these points of its machine");
   snapshots->add_option("WISHES", wishes, "JSON: see snapshots.h")->required();
@@ -79,6 +87,10 @@ int run(int argc, char** argv) {
     // What libvirt has begun it ends: a clone is made or undone, also when nobody waits for it any more.
     for (int number : {SIGINT, SIGTERM, SIGHUP}) ::signal(number, SIG_IGN);
     return answer(clone_domain(uri, run_dir, copy));
+  }
+  if (*freeze || *thaw) {
+    DomainFreezer freezer(uri, frozen);
+    return *freeze ? ckptd::hold_frozen(freezer, freeze_limit_ms) : ckptd::thaw_guest(freezer);
   }
   if (*define) return answer(define_disks(uri, disks));
   if (*pull) return answer(pull_disks(uri, disks));

@@ -92,15 +92,16 @@ ckpt::Result<std::string> why_unprotected(const Found& found) {
 }  // namespace
 
 ckpt::Result<Json> protect_domain(const std::string& uri, const ckptd::RunDir& run_dir, const Wish& wish) {
-  CKPT_TRY(policy_of(wish.interval, wish.retention));
+  CKPT_TRY(policy_of(wish.interval, wish.retention, wish.consistent));
   CKPT_ASSIGN(auto found, find(uri, wish.domain));
   if (!found) return no_domain;
   CKPT_ASSIGN(std::string before, element_of(*found));
   // Nothing is changed into what would be refused.
   CKPT_ASSIGN(std::string machine, attribute_of(before, "machine"));
   if (auto name = machine_of(machine, virDomainGetName(found->domain.get())); !name.ok()) return name.error();
-  CKPT_ASSIGN(std::string element,
-              with_attributes(before, {{"interval", wish.interval}, {"retention", wish.retention}}));
+  CKPT_ASSIGN(std::string element, with_attributes(before, {{"interval", wish.interval},
+                                                            {"retention", wish.retention},
+                                                            {"consistent", wish.consistent}}));
   CKPT_TRY(name_launcher(*found));
   CKPT_TRY(set_element(*found, element.c_str()));
   CKPT_TRY(follow_domain(found->connection.get(), found->uuid, run_dir));

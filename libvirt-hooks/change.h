@@ -13,7 +13,7 @@ namespace libvirt_hooks {
 
 struct Wish {
   std::string domain;
-  std::string interval, retention;  // empty: as they are
+  std::string interval, retention, consistent;  // empty: as they are
 };
 
 // The element is there, and <emulator> names the launcher. The answer: `domain` (null: there is none of this name, and

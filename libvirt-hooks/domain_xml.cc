@@ -34,7 +34,7 @@ ckpt::Status check_content(const xmlNode* element) {
 }
 
 struct Attributes {
-  std::string interval, retention, machine;
+  std::string interval, retention, consistent, machine;
 };
 
 ckpt::Result<Attributes> read_attributes(const xmlNode* element) {
@@ -42,11 +42,12 @@ ckpt::Result<Attributes> read_attributes(const xmlNode* element) {
   for (const xmlAttr* at = element->properties; at; at = at->next) {
     std::string_view name = view(at->name);
     std::string value = text_of(reinterpret_cast<const xmlNode*>(at));
-    std::string* place = at->ns                ? nullptr
-                         : name == "interval"  ? &found.interval
-                         : name == "retention" ? &found.retention
-                         : name == "machine"   ? &found.machine
-                                               : nullptr;
+    std::string* place = at->ns                 ? nullptr
+                         : name == "interval"   ? &found.interval
+                         : name == "retention"  ? &found.retention
+                         : name == "consistent" ? &found.consistent
+                         : name == "machine"    ? &found.machine
+                                                : nullptr;
     if (!at->ns && name == "required") {
       if (value != "yes" && value != "no")
         return make_error(Code::invalid, "required=" + in_quotes(value) + ": write yes or no");
@@ -54,7 +55,7 @@ ckpt::Result<Attributes> read_attributes(const xmlNode* element) {
     }
     if (!place)
       return make_error(Code::invalid, "unknown attribute " + in_quotes(name) +
-                                           ": interval, retention, machine and required are known");
+                                           ": interval, retention, consistent, machine and required are known");
     if (value.empty()) return make_error(Code::invalid, "empty attribute " + in_quotes(name) + ": leave it out");
     *place = value;
   }
@@ -79,7 +80,7 @@ ckpt::Status fill(const xmlNode* domain, const std::vector<xmlNode*>& elements, 
     return make_error(Code::invalid, "unknown element " + in_quotes(view(element->name)) + ": <protection> is known");
   CKPT_TRY(check_content(element));
   CKPT_ASSIGN(Attributes given, read_attributes(element));
-  CKPT_ASSIGN(protection.policy, policy_of(given.interval, given.retention));
+  CKPT_ASSIGN(protection.policy, policy_of(given.interval, given.retention, given.consistent));
   CKPT_ASSIGN(protection.machine, machine_of(given.machine, protection.name));
   return check_emulator(domain);
 }
@@ -105,13 +106,17 @@ ckpt::Result<std::string> machine_of(const std::string& given, const std::string
                                        (given.empty() ? "; give it one with machine='NAME'" : ""));
 }
 
-ckpt::Result<ckptd::Json> policy_of(const std::string& interval, const std::string& retention) {
+ckpt::Result<ckptd::Json> policy_of(const std::string& interval, const std::string& retention,
+                                    const std::string& consistent) {
   ckptd::Json policy = ckptd::Json::object();
   if (!interval.empty()) {
     CKPT_ASSIGN(policy["interval_ms"], ckptd::parse_duration_ms(interval));
   }
   if (!retention.empty()) {
     CKPT_ASSIGN(policy["retention"], ckptd::parse_retention(retention));
+  }
+  if (!consistent.empty()) {
+    CKPT_ASSIGN(policy["consistent_ms"], ckptd::parse_consistent_ms(consistent));
   }
   if (auto checked = ckptd::policy_from_json(policy, {}); !checked.ok()) return checked.error();
   return policy;

@@ -33,6 +33,7 @@ bool is_launcher(std::string_view emulator);
 // The machine that an element of this domain names; `given`: its attribute, or empty.
 ckpt::Result<std::string> machine_of(const std::string& given, const std::string& domain);
 // What the element's attributes say together: a policy for ckptd. Values are written as for ckptctl.
-ckpt::Result<ckptd::Json> policy_of(const std::string& interval, const std::string& retention);
+ckpt::Result<ckptd::Json> policy_of(const std::string& interval, const std::string& retention,
+                                    const std::string& consistent);
 
 }  // namespace libvirt_hooks

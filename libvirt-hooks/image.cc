@@ -56,6 +56,7 @@ ckpt::Result<Recorded> read_recorded(const ckptd::RunDir& run_dir, const std::st
   found.id = {machine, ckptd::number_of(checkpoint, "number")};
   found.wall_clock_ns = ckptd::number_of(checkpoint, "wall_clock_ns");
   found.ran = ckptd::text_of(ckptd::member_of(shown, "epoch"), "run_state") == "running";
+  found.application_consistent = ckptd::flag_of(checkpoint, "application_consistent");
   found.disks = disk_names(ckptd::member_of(shown, "objects"));
   const Json domain = ckptd::member_of(ckptd::member_of(shown, "config"), "domain");
   found.uuid = ckptd::text_of(domain, "uuid");

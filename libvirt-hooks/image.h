@@ -22,7 +22,8 @@ struct Wanted {
 struct Recorded {
   ckpt::CheckpointId id;
   std::uint64_t wall_clock_ns = 0;
-  bool ran = true;                 // or was paused
+  bool ran = true;  // or was paused
+  bool application_consistent = false;
   std::vector<std::string> disks;  // their names, in the order in which a restore serves them
   std::string xml;                 // the image's
   std::string uuid, domain_xml;    // the domain's, as it was recorded

@@ -278,7 +278,8 @@ ckpt::Result<std::vector<PlacedDisk>> Publisher::place(const Recorded& recorded,
 
 ckpt::Status Publisher::define(const Wish& wish, const Recorded& recorded, const std::string& domain_xml) {
   Snapshot snapshot{.name = wish.name,
-                    .description = "checkpoint " + ckpt::to_string(recorded.id) + " of ckpt",
+                    .description = std::string(recorded.application_consistent ? "application-consistent " : "") +
+                                   "checkpoint " + ckpt::to_string(recorded.id) + " of ckpt",
                     .created_s = recorded.wall_clock_ns / 1'000'000'000,
                     .running = recorded.ran,
                     .memory_file = memory_file(wish.number)};

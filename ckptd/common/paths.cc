@@ -105,6 +105,11 @@ ckpt::Result<std::string> find_qemu_launcher() {
                      "the launcher ckpt-qemu-system-x86_64");
 }
 
+ckpt::Result<std::string> find_guest_freeze() {
+  return first_there("CKPT_GUEST_FREEZE", {own_directory() + "/guest-freeze", CKPT_LIBEXECDIR "/guest-freeze"},
+                     "guest-freeze");
+}
+
 ckpt::Result<std::string> find_qemu_img() {
   auto own = first_there("CKPT_QEMU_IMG", {own_directory() + "/../lib/ckpt/qemu/bin/qemu-img"}, "qemu-img");
   if (own.ok() || std::getenv("CKPT_QEMU_IMG")) return own;

@@ -19,6 +19,8 @@ struct RunDir {
   std::string stream_socket(const std::string& machine) const { return path + "/" + machine + ".sock"; }
   std::string qmp_socket(const std::string& machine) const { return path + "/" + machine + ".qmp"; }
   std::string pid_file(const std::string& machine) const { return path + "/" + machine + ".pid"; }
+  // Guests that may be frozen.
+  std::string frozen() const { return path + "/frozen"; }
   std::string restores() const { return path + "/restore"; }
   std::string restore(const std::string& machine) const { return restores() + "/" + machine; }
   std::string agent_socket(const std::string& machine) const { return restore(machine) + "/agent.sock"; }
@@ -53,9 +55,10 @@ std::string whole_path(const std::string& path);
 ckpt::Result<std::string> find_restore_agent();
 ckpt::Result<std::string> find_nbdkit_plugin();
 ckpt::Result<std::string> find_restore_probe();
-// CKPT_LIBVIRT_BRIDGE, CKPT_QEMU_LAUNCHER; the same way.
+// CKPT_LIBVIRT_BRIDGE, CKPT_QEMU_LAUNCHER, CKPT_GUEST_FREEZE; the same way.
 ckpt::Result<std::string> find_libvirt_bridge();
 ckpt::Result<std::string> find_qemu_launcher();
+ckpt::Result<std::string> find_guest_freeze();
 // CKPT_QEMU_IMG, that of the installed QEMU, or PATH's.
 ckpt::Result<std::string> find_qemu_img();
 // PATH's, as an absolute path.

@@ -2,7 +2,7 @@
 #include "common/policy.h"
 
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "common/text.h"
 
@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::uint64_t interval_minimum_ms = 50;
 constexpr std::uint64_t interval_maximum_ms = 3'600'000;
+constexpr std::uint64_t consistent_minimum_ms = 10'000, consistent_maximum_ms = 7 * 86'400'000ull;
 constexpr std::uint64_t for_ever_s = 100ull * 365 * 86'400;
 constexpr std::size_t rule_limit = 16;
 constexpr std::size_t removed_at_once = 8192;
@@ -51,6 +52,11 @@ ckpt::Result<Policy> policy_from_json(const Json& json, const Policy& base) {
   if (interval_ms < interval_minimum_ms || interval_ms > interval_maximum_ms)
     return make_error(Code::invalid, "an interval of " + std::to_string(interval_ms) + " ms: choose 50 ms to 1 h");
   policy.interval_ms = static_cast<std::uint32_t>(interval_ms);
+  CKPT_ASSIGN(policy.consistent_ms, number_field(json, "consistent_ms", base.consistent_ms));
+  if (policy.consistent_ms != 0 &&
+      (policy.consistent_ms < consistent_minimum_ms || policy.consistent_ms > consistent_maximum_ms))
+    return make_error(Code::invalid, std::to_string(policy.consistent_ms) +
+                                         " ms between application-consistent points: choose 10 s to 7 d, or none");
   auto rules = json.find("retention");
   if (rules == json.end() || rules->is_null()) return policy;
   if (!rules->is_array() || rules->empty() || rules->size() > rule_limit)
@@ -72,7 +78,7 @@ ckpt::Result<Policy> policy_from_json(const Json& json, const Policy& base) {
 Json policy_to_json(const Policy& policy) {
   Json rules = Json::array();
   for (const auto& rule : policy.retention) rules.push_back({{"every_s", rule.every_s}, {"for_s", rule.for_s}});
-  return {{"interval_ms", policy.interval_ms}, {"retention", rules}};
+  return {{"interval_ms", policy.interval_ms}, {"consistent_ms", policy.consistent_ms}, {"retention", rules}};
 }
 
 ckpt::Result<Json> parse_retention(const std::string& text) {
@@ -99,6 +105,13 @@ ckpt::Result<Json> parse_retention(const std::string& text) {
   return rules;
 }
 
+ckpt::Result<std::uint64_t> parse_consistent_ms(const std::string& text) {
+  if (text == "none") return std::uint64_t{0};
+  CKPT_ASSIGN(std::uint64_t ms, parse_duration_ms(text));
+  if (ms == 0) return make_error(Code::invalid, "'" + text + "' between application-consistent points: write none");
+  return ms;
+}
+
 std::string format_retention(const Policy& policy) {
   if (policy.retention.size() == 1 && policy.retention[0].every_s == 0 && policy.retention[0].for_s == for_ever_s)
     return "all";
@@ -112,20 +125,27 @@ std::vector<std::uint64_t> expired(const Policy& policy, const std::vector<ckpt:
   std::vector<std::uint64_t> numbers;
   if (checkpoints.empty()) return numbers;
   std::uint64_t now_ns = present_ns(checkpoints);
-  // The oldest of a bucket stays, and buckets nest when intervals divide each other: what one rule has kept for its
-  // bucket, the next finds there.
-  std::vector<std::set<std::uint64_t>> seen(policy.retention.size());
-  for (const auto& info : checkpoints) {
-    bool newest = &info == &checkpoints.back();
+  auto rule_of = [&](const ckpt::CheckpointInfo& info) {
     std::uint64_t age_s = info.wall_clock_ns >= now_ns ? 0 : (now_ns - info.wall_clock_ns) / second_ns;
-    auto rule = std::find_if(policy.retention.begin(), policy.retention.end(),
-                             [&](const RetentionRule& candidate) { return age_s <= candidate.for_s; });
-    bool keep = false;
-    if (rule != policy.retention.end()) {
-      auto& buckets = seen[static_cast<std::size_t>(rule - policy.retention.begin())];
-      keep = rule->every_s == 0 || buckets.insert(info.wall_clock_ns / second_ns / rule->every_s).second;
-    }
-    if (!keep && !newest && info.name.empty() && info.pins.empty()) numbers.push_back(info.id.number);
+    return std::find_if(policy.retention.begin(), policy.retention.end(),
+                        [&](const RetentionRule& candidate) { return age_s <= candidate.for_s; });
+  };
+  // Of each bucket the oldest application-consistent one stays, else the oldest. Buckets nest when intervals divide
+  // each other: what one rule has kept for its bucket, the next finds there.
+  std::map<std::pair<const RetentionRule*, std::uint64_t>, const ckpt::CheckpointInfo*> chosen;
+  for (const auto& info : checkpoints) {
+    auto rule = rule_of(info);
+    if (rule == policy.retention.end() || rule->every_s == 0) continue;
+    auto& stays = chosen[{&*rule, info.wall_clock_ns / second_ns / rule->every_s}];
+    if (!stays || (info.application_consistent && !stays->application_consistent)) stays = &info;
+  }
+  for (const auto& info : checkpoints) {
+    auto rule = rule_of(info);
+    const bool stays =
+        rule != policy.retention.end() &&
+        (rule->every_s == 0 || chosen.at({&*rule, info.wall_clock_ns / second_ns / rule->every_s}) == &info);
+    const bool newest = &info == &checkpoints.back();
+    if (!stays && !newest && info.name.empty() && info.pins.empty()) numbers.push_back(info.id.number);
   }
   return numbers;
 }

@@ -112,7 +112,9 @@ bool become_user(const os::User& user) {
     ::_exit(127);
   };
   if (!options.directory.empty() && ::chdir(options.directory.c_str()) != 0) fail();
-  if (!options.keep_input) {
+  if (options.talk >= 0) {
+    if (::dup2(options.talk, 0) < 0 || ::dup2(options.talk, 1) < 0) fail();
+  } else if (!options.keep_input) {
     int null = ::open("/dev/null", O_RDONLY);
     if (null < 0 || ::dup2(null, 0) < 0) fail();
   }

@@ -37,6 +37,7 @@ struct SpawnOptions {
   std::string directory;    // to run in; empty: this one
   std::string log_path;     // stdout and stderr are appended there; empty: inherited
   bool keep_input = false;  // else stdin is /dev/null
+  int talk = -1;            // a descriptor that becomes its stdin and stdout
   // It gets a socket that listens there, as systemd hands one over (sd_listen_fds(3)): who connects before it is ready
   // waits for it instead of being refused. Empty: none.
   std::string listen_path;

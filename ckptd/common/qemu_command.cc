@@ -5,6 +5,8 @@
 #include <array>
 #include <set>
 
+#include "common/guest_agent.h"
+
 namespace ckptd {
 
 using ckpt::Code;
@@ -294,15 +296,7 @@ bool QemuCommand::has(const std::string& option) const {
                      [&](const Argument& argument) { return argument.option == option; });
 }
 
-std::optional<std::string> QemuCommand::guest_agent_socket() const {
-  for (const auto& port : arguments_) {
-    if (port.option != "-device" || port.options->get("name") != "org.qemu.guest_agent.0") continue;
-    for (const auto& chardev : arguments_)
-      if (chardev.option == "-chardev" && chardev.options->get("id") == port.options->get("chardev"))
-        return chardev.options->get("path");
-  }
-  return std::nullopt;
-}
+std::optional<std::string> QemuCommand::guest_agent_socket() const { return ckptd::guest_agent_socket(argv()); }
 
 std::vector<std::string> QemuCommand::argv() const {
   std::vector<std::string> argv = {program_};

@@ -72,6 +72,7 @@ Json to_json(const RestoreState& state) {
           {"user", user_to_json(state.user)},
           {"defined", state.defined},
           {"revert", state.revert},
+          {"frozen", state.frozen},
           {"former", state.former},
           {"begun_ns", state.begun_ns},
           {"running_ns", state.running_ns},
@@ -115,6 +116,7 @@ ckpt::Result<RestoreState> restore_from_json(const Json& json) {
   CKPT_ASSIGN(state.user, user_from_json(member_of(json, "user")));
   state.defined = flag_of(json, "defined");
   state.revert = flag_of(json, "revert");
+  state.frozen = flag_of(json, "frozen");
   if (auto former = json.find("former"); former != json.end() && former->is_object()) state.former = *former;
   state.begun_ns = number_of(json, "begun_ns");
   state.running_ns = number_of(json, "running_ns");

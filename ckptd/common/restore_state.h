@@ -49,6 +49,7 @@ struct RestoreState {
   std::optional<os::User> user;
   bool defined = false;  // libvirt has been told of the new disks
   bool revert = false;   // to a snapshot, whose images stay
+  bool frozen = false;   // its guest comes up frozen
   Json former;           // ckptd's own: what the name is to be again when the guest never runs; null: what it is
   std::uint64_t begun_ns = 0, running_ns = 0, local_ns = 0;  // CLOCK_REALTIME
 

@@ -78,20 +78,28 @@ ckpt::Result<Json> policy_of(const PolicyOptions& options) {
   if (!options.retention.empty()) {
     CKPT_ASSIGN(policy["retention"], parse_retention(options.retention));
   }
+  if (!options.consistent.empty()) {
+    CKPT_ASSIGN(policy["consistent_ms"], parse_consistent_ms(options.consistent));
+  }
   return policy;
 }
 
 ckpt::Status take_checkpoint(const Context& context, const std::string& machine, const std::string& name,
-                             const std::string& timeout) {
+                             const std::string& timeout, bool consistent) {
   CKPT_ASSIGN(std::uint64_t timeout_ms, parse_duration_ms(timeout));
-  Json request = {
-      {"verb", "checkpoint"}, {"machine", machine}, {"name", name}, {"timeout_s", (timeout_ms + 999) / 1000}};
+  Json request = {{"verb", "checkpoint"},
+                  {"machine", machine},
+                  {"name", name},
+                  {"timeout_s", (timeout_ms + 999) / 1000},
+                  {"consistent", consistent}};
   auto waiting = std::async(std::launch::async, [&] { return context.request(request); });
   SlowProgress progress;
   while (waiting.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
     progress.show([&] { return waiting_text(context, machine); });
   auto answer = waiting.get();
-  return say(context, answer, spoken(answer) + (name.empty() ? "" : " (" + name + ")") + " is durable");
+  return say(context, answer,
+             spoken(answer) + (name.empty() ? "" : " (" + name + ")") + " is durable" +
+                 (consistent ? ", application-consistent" : ""));
 }
 
 ckpt::Status name_checkpoint(const Context& context, const Target& target, const std::string& name) {
@@ -161,16 +169,22 @@ ckpt::Status set_machine(const Context& context, const std::string& machine, Pol
       options.interval = value;
     else if (key == "retention" && !value.empty())
       options.retention = value;
+    else if (key == "consistent" && !value.empty())
+      options.consistent = value;
     else
-      return make_error(Code::invalid, "'" + assignment + "' cannot be set: write interval=TIME or retention=RULES");
+      return make_error(Code::invalid,
+                        "'" + assignment + "' cannot be set: write interval=TIME, retention=RULES or consistent=TIME");
   }
   CKPT_ASSIGN(Json policy, policy_of(options));
   if (policy.empty())
-    return make_error(Code::invalid, "nothing to set: write --interval TIME, --retention RULES or both");
+    return make_error(Code::invalid,
+                      "nothing to set: write --interval TIME, --retention RULES, --consistent TIME, or more of "
+                      "them");
   auto answer = context.request({{"verb", "set"}, {"machine", machine}, {"policy", policy}});
   std::vector<std::string> said;
   if (!options.interval.empty()) said.push_back("interval " + options.interval);
   if (!options.retention.empty()) said.push_back("retention " + options.retention);
+  if (!options.consistent.empty()) said.push_back("application-consistent points " + options.consistent);
   return say(context, answer, machine + ": " + join(said, ", "));
 }
 

@@ -28,9 +28,11 @@ ckpt::Status run_verify(const Context& context, const Target& target);
 struct PolicyOptions {
   std::string interval;  // empty: as it is
   std::string retention;
+  std::string consistent;
 };
+// `consistent`: the guest's file systems are frozen for it.
 ckpt::Status take_checkpoint(const Context& context, const std::string& machine, const std::string& name,
-                             const std::string& timeout);
+                             const std::string& timeout, bool consistent);
 ckpt::Status name_checkpoint(const Context& context, const Target& target, const std::string& name);
 ckpt::Status pin_checkpoint(const Context& context, const Target& target, const std::string& holder, bool pinned);
 ckpt::Status remove_checkpoint(const Context& context, const Target& target);

@@ -25,6 +25,7 @@ ckpt::Result<std::optional<Json>> change_domain(const Context& context, const st
   std::vector<std::string> arguments = {"--connect", uri, "--run-dir", text_of(hello, "run_dir"), verb};
   if (!options.interval.empty()) arguments.insert(arguments.end(), {"--interval", options.interval});
   if (!options.retention.empty()) arguments.insert(arguments.end(), {"--retention", options.retention});
+  if (!options.consistent.empty()) arguments.insert(arguments.end(), {"--consistent", options.consistent});
   arguments.insert(arguments.end(), {"--", name});
   CKPT_ASSIGN(Json answer, ask_bridge(std::move(arguments)));
   if (member_of(answer, "domain").is_null()) return std::optional<Json>();

@@ -53,6 +53,29 @@ std::string service_text(const Json& restore) {
   return levels.empty() ? "" : ", SL " + join(levels, ", ");
 }
 
+// Of a machine that has application-consistent points, or is to have them, or whose guest is frozen.
+std::string consistency_text(const Json& machine, std::uint64_t now_ns) {
+  auto age = [&](std::uint64_t instant_ns) {
+    return format_duration_ms(now_ns > instant_ns ? (now_ns - instant_ns) / 1'000'000 : 0);
+  };
+  const std::string name = text_of(machine, "name") + ": ";
+  std::string text;
+  const auto every_ms = number_of(machine, "consistent_ms"), newest_ns = number_of(machine, "newest_consistent_ns");
+  if (every_ms || newest_ns)
+    text += name +
+            (newest_ns ? "newest application-consistent point " + age(newest_ns) + " old"
+                       : "no application-consistent point yet") +
+            (every_ms ? ", one every " + format_duration_ms(every_ms) : "") + "\n";
+  if (auto trouble = text_of(machine, "consistent_trouble"); !trouble.empty())
+    text += name + "the application-consistent point that was due was not taken: " + trouble + "\n";
+  const Json& frozen = member_of(machine, "frozen");
+  if (frozen.is_object())
+    text += name + "its file systems are FROZEN since " + age(number_of(frozen, "since_ns")) + ", " +
+            text_of(frozen, "reason") + (text_of(frozen, "trouble").empty() ? "" : ": " + text_of(frozen, "trouble")) +
+            "\n";
+  return text;
+}
+
 std::string overview_text(const Json& answer) {
   std::vector<std::vector<std::string>> rows = {
       {"MACHINE", "STATE", "EPOCH", "RPO", "INTERVAL", "PAUSE p50/p99 ms", "DIRTY MiB", "STORED MiB", "CHECKPOINTS"}};
@@ -68,6 +91,7 @@ std::string overview_text(const Json& answer) {
                     ms(number_of(machine, "pause_p50_us")) + " / " + ms(number_of(machine, "pause_p99_us")),
                     format_mib(number_of(machine, "dirty_bytes")), format_mib(number_of(machine, "stored_bytes")),
                     std::to_string(number_of(machine, "checkpoints"))});
+    reasons += consistency_text(machine, number_of(answer, "now_ns"));
     if (auto reason = text_of(machine, "reason"); !reason.empty())
       reasons += text_of(machine, "name") + ": " + reason + "\n";
   }
@@ -147,7 +171,8 @@ ckpt::Status show_list(const Context& context, const std::string& machine) {
     context.print_json({{"checkpoints", all}});
     return {};
   }
-  std::vector<std::vector<std::string>> rows = {{"CHECKPOINT", "TIME", "AGE", "CARRIED", "STORED", "NAME", "PINS"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"CHECKPOINT", "TIME", "AGE", "CARRIED", "STORED", "NAME", "PINS", "KIND"}};
   std::uint64_t now_ns = wall_clock_ns();
   for (const Json& item : all) {
     auto instant_ns = number_of(item, "wall_clock_ns");
@@ -157,7 +182,8 @@ ckpt::Status show_list(const Context& context, const std::string& machine) {
     rows.push_back({ckpt::to_string({text_of(item, "machine"), number_of(item, "number")}), format_time(instant_ns),
                     format_duration_ms(now_ns > instant_ns ? (now_ns - instant_ns) / 1'000'000 : 0),
                     format_size(number_of(item, "data_bytes")), format_size(number_of(item, "stored_bytes")),
-                    text_of(item, "name"), join(pins, ",")});
+                    text_of(item, "name"), join(pins, ","),
+                    flag_of(item, "application_consistent") ? "application-consistent" : ""});
   }
   std::cout << format_table(rows);
   return {};
@@ -176,6 +202,9 @@ ckpt::Status show_checkpoint(const Context& context, const Target& target) {
             << "  time          " << format_time(number_of(checkpoint, "wall_clock_ns")) << "\n"
             << "  parent        " << text_of(checkpoint, "parent", "none") << "\n"
             << "  name          " << text_of(checkpoint, "name") << "\n"
+            << "  kind          "
+            << (flag_of(checkpoint, "application_consistent") ? "application-consistent" : "crash-consistent")
+            << (flag_of(checkpoint, "frozen") ? ", frozen: thawed when it is restored" : "") << "\n"
             << "  run state     " << text_of(epoch, "run_state") << ", paused " << ms(number_of(epoch, "pause_us"))
             << " ms\n"
             << "  carried       " << format_size(number_of(checkpoint, "data_bytes")) << ", stored "

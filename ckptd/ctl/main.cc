@@ -23,6 +23,7 @@ struct Arguments {
   RestoreOptions restore;
   CloneOptions clone;
   std::string timeout = "60s";
+  bool consistent = false;
   std::uint64_t count = 0;
   std::function<ckpt::Status()> chosen;
 };
@@ -51,6 +52,10 @@ void add_policy(CLI::App* command, Arguments& arguments) {
   command
       ->add_option("--retention", arguments.policy.retention, "What is kept, as all:60s,10s:10m,1m:1d; all: everything")
       ->type_name("RULES");
+  command
+      ->add_option("--consistent", arguments.policy.consistent,
+                   "Time between application-consistent points, 10s to 7d; none")
+      ->type_name("TIME");
 }
 
 void add_looking(CLI::App& app, Arguments& a) {
@@ -79,10 +84,12 @@ void add_looking(CLI::App& app, Arguments& a) {
 }
 
 void add_changing(CLI::App& app, Arguments& a) {
-  auto* checkpoint = add_command(app, a, "checkpoint", "Take a checkpoint now and wait until it is durable",
-                                 [&a] { return take_checkpoint(a.context, a.machine, a.name, a.timeout); });
+  auto* checkpoint = add_command(app, a, "checkpoint", "Take a checkpoint now and wait until it is durable", [&a] {
+    return take_checkpoint(a.context, a.machine, a.name, a.timeout, a.consistent);
+  });
   add_machine(checkpoint, a)->required();
   checkpoint->add_option("--name", a.name, "Name it; a named checkpoint is kept for ever")->type_name("NEWNAME");
+  checkpoint->add_flag("--consistent", a.consistent, "Freeze the guest's file systems for it, through its agent");
   checkpoint->add_option("--timeout", a.timeout, "Give up after so long")->type_name("TIME")->capture_default_str();
   auto* name = add_command(app, a, "name", "Name a checkpoint, or take its name away",
                            [&a] { return name_checkpoint(a.context, parse_target(a.target), a.name); });
@@ -115,10 +122,11 @@ void add_protecting(CLI::App& app, Arguments& a) {
                           [&a] { return unprotect_machine(a.context, a.machine); }),
               a)
       ->required();
-  auto* set = add_command(app, a, "set", "Change interval or retention",
+  auto* set = add_command(app, a, "set", "Change interval, retention or application-consistent points",
                           [&a] { return set_machine(a.context, a.machine, a.policy, a.assignments); });
   add_machine(set, a)->required();
-  set->add_option("SETTING", a.assignments, "interval=TIME or retention=RULES: the same as --interval and --retention");
+  set->add_option("SETTING", a.assignments,
+                  "interval=TIME, retention=RULES or consistent=TIME: the same as the options");
   add_policy(set, a);
   auto* run =
       add_command(app, a, "run", "Start QEMU as a protected machine: run NAME [OPTIONS] -- qemu-system-x86_64 ARGS...",

@@ -12,10 +12,10 @@
 #include "ckpt/store.h"
 #include "common/agent_control.h"
 #include "common/clock.h"
+#include "common/guest_agent.h"
 #include "common/probe_target.h"
 #include "common/restore_parts.h"
 #include "common/text.h"
-#include "os/unix_socket.h"
 
 namespace ckptd {
 
@@ -29,7 +29,6 @@ constexpr std::int64_t start_limit_ms = 60'000;
 constexpr auto poll_interval = std::chrono::milliseconds(2);
 constexpr auto fetch_look = std::chrono::milliseconds(20);
 constexpr int guest_agent_limit_ms = 10'000;
-constexpr int guest_agent_answers = 64;
 
 // The last lines of a log, for an error.
 std::string tail_of(const std::string& path) {
@@ -324,27 +323,22 @@ void Restore::set_guest_clock() {
 ckpt::Status Restore::ask_guest_agent() {
   auto path = command_->guest_agent_socket();
   if (!path) return make_error(Code::not_found, "the machine has no guest agent channel");
-  CKPT_ASSIGN(os::Fd fd, os::connect_unix(*path));
-  LineChannel channel(std::move(fd), json_line_limit_bytes);
-  // 0xFF ends what a client before the checkpoint may have left half said; the number tells our answer from old ones.
-  std::string id = std::to_string(state_.begun_ns % 1'000'000'000);
-  CKPT_TRY(channel.write_line("\xff{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":" + id + "}}"));
-  bool synced = false;
-  for (int answers = 0; answers < guest_agent_answers; ++answers) {
-    CKPT_ASSIGN(auto line, channel.read_line(guest_agent_limit_ms));
-    if (!line) return make_error(Code::unavailable, "the guest agent's channel was closed");
-    auto last = line->rfind('\xff');
-    auto said = parse_object(last == std::string::npos ? *line : line->substr(last + 1));
-    if (!said.ok()) continue;
-    if (synced && said->contains("error"))
-      return make_error(Code::refused, "the guest agent cannot set it (" + text_of(said->at("error"), "desc") + ")");
-    if (synced && said->contains("return")) return {};
-    if (synced || member_of(*said, "return") != Json(std::stoull(id))) continue;
-    synced = true;
-    // Without a time: from the hardware clock, which is the host's.
-    CKPT_TRY(channel.write_line(R"({"execute":"guest-set-time"})"));
+  // A frozen guest's agent sets no clock.
+  const std::int64_t deadline_ms = monotonic_ms() + guest_agent_limit_ms;
+  while (flag_of(member_of(begun_, "checkpoint"), "frozen") && is_frozen()) {
+    if (monotonic_ms() > deadline_ms) return make_error(Code::unavailable, "the guest is still frozen");
+    std::this_thread::sleep_for(fetch_look);
   }
-  return make_error(Code::protocol, "the guest agent answers something else");
+  CKPT_ASSIGN(auto agent, GuestAgent::connect(*path, guest_agent_limit_ms));
+  // Without a time: from the hardware clock, which is the host's.
+  CKPT_ASSIGN([[maybe_unused]] Json set, agent.execute("guest-set-time", guest_agent_limit_ms));
+  return {};
+}
+
+bool Restore::is_frozen() {
+  auto status = context_.request({{"verb", "status"}, {"machine", state_.name}});
+  const Json machines = status.ok() ? member_of(*status, "machines") : Json();
+  return machines.is_array() && !machines.empty() && !member_of(machines[0], "frozen").is_null();
 }
 
 void Restore::give_up(const std::string& reason) {

@@ -49,6 +49,7 @@ private:
   void name_vcpus();
   void set_guest_clock();
   ckpt::Status ask_guest_agent();
+  bool is_frozen();
   ckpt::Status wait_for_answers();
   void give_up(const std::string& reason);
   Json report_json() const;

@@ -33,6 +33,8 @@ ckpt::Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
   std::vector<std::string> complaints;
   CKPT_ASSIGN(auto records, daemon->files_.load(complaints));
   for (const auto& complaint : complaints) log_line("left alone: " + complaint);
+  // Before a machine is heard: an epoch that it closes from now on says so.
+  CKPT_TRY(daemon->frozen_.load());
   for (const auto& [name, record] : records) {
     daemon->records_[name] = record;
     // Whether a domain runs is libvirt's to say.
@@ -44,7 +46,10 @@ ckpt::Result<std::unique_ptr<Daemon>> Daemon::open(Options options) {
 }
 
 Daemon::Daemon(Options options)
-    : options_(std::move(options)), stop_fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), files_(options_.store_path) {}
+    : options_(std::move(options)),
+      stop_fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      files_(options_.store_path),
+      frozen_(options_.run_dir) {}
 
 ckpt::Status Daemon::start_machine(const std::string& name, const Record& record, Machine::Door door) {
   Machine::Hooks hooks;
@@ -52,6 +57,7 @@ ckpt::Status Daemon::start_machine(const std::string& name, const Record& record
   hooks.store_failed = [this](const std::string& reason) {
     request_stop(true, "the store must be opened again: " + reason);
   };
+  hooks.freezes = [this, name] { return frozen_.changes(name); };
   hooks.damaged = [this, name] { start_anew(name); };
   hooks.copied_anew = [this, name](std::uint64_t order) { copied_anew(name, order); };
   auto machine = std::make_shared<Machine>(*store_, options_.run_dir, name, std::move(door), record.config,

@@ -13,6 +13,7 @@
 
 #include "ckpt/store.h"
 #include "common/libvirt_domain.h"
+#include "daemon/frozen_guests.h"
 #include "daemon/machine.h"
 #include "daemon/records.h"
 
@@ -25,9 +26,10 @@ public:
     bool new_store = false;  // whatever store is at store_path is right; made when there is none
     std::string state_dir = default_state_dir;
     RunDir run_dir;
-    Policy policy;                         // of machines that bring none
-    std::int64_t stall_limit_ms = 30'000;  // of clients, inside a message or a line
-    std::string libvirt_uri;               // whose domains are followed while they run; empty: nobody's
+    Policy policy;                          // of machines that bring none
+    std::int64_t stall_limit_ms = 30'000;   // of clients, inside a message or a line
+    std::int64_t freeze_limit_ms = 10'000;  // a guest is frozen no longer for a point
+    std::string libvirt_uri;                // whose domains are followed while they run; empty: nobody's
   };
 
   static ckpt::Result<std::unique_ptr<Daemon>> open(Options options);
@@ -35,6 +37,7 @@ public:
   ckpt::Store& store() { return *store_; }
   const Options& options() const { return options_; }
   const RunDir& run_dir() const { return options_.run_dir; }
+  FrozenGuests& frozen() { return frozen_; }
   // restore-agent's record of what the machine touches first.
   std::string working_set(const std::string& machine) const {
     return files_.directory() + "/" + machine + ".working-set";
@@ -96,6 +99,7 @@ private:
   const os::Fd stop_fd_;
   std::unique_ptr<ckpt::Store> store_;
   Records files_;
+  FrozenGuests frozen_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

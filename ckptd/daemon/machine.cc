@@ -26,7 +26,6 @@ namespace {
 
 constexpr std::size_t connection_limit = 8;
 constexpr std::int64_t full_retry_ms = 2'000;
-constexpr std::int64_t gone_check_ms = 200;
 constexpr std::uint64_t full_headroom_bytes = 64ull << 20;
 constexpr std::size_t receive_bytes = 1 << 20;
 
@@ -135,6 +134,7 @@ void Machine::accept_one() {
   ckpt::StreamReceiver::Events events;
   events.hello = [this, &connection](const ckpt::StreamHello& hello) { return on_hello(connection, hello); };
   events.terms = [this, &connection](const ckpt::StreamHello& hello) { return on_terms(connection, hello); };
+  events.closed = [this](std::uint64_t epoch) { return on_closed(epoch); };
   events.committed = [this](const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
     on_committed(info, figures);
   };
@@ -231,22 +231,6 @@ ckpt::CheckpointId Machine::on_base(const ckpt::StreamHello& hello) {
   return *base;
 }
 
-void Machine::on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures) {
-  // Not by what was greeted before the order.
-  if (std::uint64_t order = active_->anew_order; order != 0 && order == anew_order_) hooks_.copied_anew(order);
-  std::lock_guard lock(mutex_);
-  if (status_.figures.epochs_total() == 0)
-    log_line(name_ + ": first checkpoint of this run is durable: " + ckpt::to_string(info.id));
-  status_.figures.add(figures);
-  status_.remaining_bytes = 0;
-  for (auto* request : requests_) {
-    if (request->epoch != info.id.number) continue;
-    request->checkpoint = info;
-    request->done = true;
-  }
-  changed_.notify_all();
-}
-
 void Machine::on_state(ckpt::CaptureState state, std::uint64_t remaining_bytes, const std::string& reason) {
   {
     std::lock_guard lock(mutex_);
@@ -310,7 +294,9 @@ void Machine::pace() {
   next_take_ms_ = std::min(next_take_ms_, now_ms + policy_.interval_ms);
   if (now_ms < next_take_ms_ && !wanted) return;
   std::uint64_t epoch = active_->receiver->open_epoch();
+  const std::uint64_t freezes = hooks_.freezes();
   if (!active_->receiver->take()) return;
+  freezes_at_take_ = freezes;
   for (auto* request : requests_)
     if (request->epoch == 0) request->epoch = epoch;
   // The rhythm is kept when the last epoch was in time; when it was late, the interval has stretched and starts anew.
@@ -376,16 +362,6 @@ void Machine::set_state(const std::string& state, const std::string& reason) {
   status_.reason = reason;
 }
 
-void Machine::fail_requests(const ckpt::Error& error) {
-  std::lock_guard lock(mutex_);
-  for (auto* request : requests_) {
-    if (request->done) continue;
-    request->error = error;
-    request->done = true;
-  }
-  changed_.notify_all();
-}
-
 void Machine::start_anew() {
   {
     std::lock_guard lock(mutex_);
@@ -401,33 +377,6 @@ bool Machine::fulfil(std::uint64_t order) {
   return true;
 }
 
-ckpt::Result<ckpt::CheckpointInfo> Machine::take_now(std::uint64_t time_limit_ms, const std::function<bool()>& gone) {
-  Request request;
-  std::unique_lock lock(mutex_);
-  if (!status_.connected)
-    return make_error(Code::unavailable,
-                      "'" + name_ + "' is not connected (" + status_.state + "): is its QEMU running?");
-  requests_.push_back(&request);
-  wake();
-  bool abandoned = false;
-  std::int64_t end_ms = monotonic_ms() + static_cast<std::int64_t>(time_limit_ms);
-  while (!request.done && !abandoned && monotonic_ms() < end_ms) {
-    changed_.wait_for(lock, std::chrono::milliseconds(std::min(end_ms - monotonic_ms(), gone_check_ms)),
-                      [&] { return request.done; });
-    // Not with the lock: who answers may hold another, in which this one is taken.
-    lock.unlock();
-    abandoned = gone();
-    lock.lock();
-  }
-  requests_.remove(&request);
-  if (abandoned && !request.done) return make_error(Code::cancelled, "the client has gone");
-  if (!request.done)
-    return make_error(Code::unavailable, "no checkpoint of '" + name_ + "' within " +
-                                             format_duration_ms(time_limit_ms) + " (" + status_.state + ")");
-  if (request.error) return *request.error;
-  return request.checkpoint;
-}
-
 MachineStatus Machine::status() const {
   std::lock_guard lock(mutex_);
   return status_;
@@ -439,6 +388,11 @@ void Machine::set_policy(const Policy& policy) {
     policy_ = policy;
   }
   wake();
+}
+
+void Machine::set_consistent_trouble(const std::string& why) {
+  std::lock_guard lock(mutex_);
+  status_.consistent_trouble = why;
 }
 
 void Machine::set_config(const Json& config) {

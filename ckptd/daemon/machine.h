@@ -31,7 +31,8 @@ struct MachineStatus {
   std::string reason;
   bool connected = false;
   std::uint64_t remaining_bytes = 0;
-  std::uint64_t failures = 0;  // connections that ended with an error
+  std::string consistent_trouble;  // why the last application-consistent point that was due was not taken
+  std::uint64_t failures = 0;      // connections that ended with an error
   std::string qemu_version, machine_type;
   std::string base;  // MACHINE@NUMBER that the machine was restored from
   Figures figures;
@@ -42,6 +43,7 @@ public:
   struct Hooks {
     std::function<void()> store_full;                      // room is wanted
     std::function<void(const std::string&)> store_failed;  // it refuses writes until it is opened again
+    std::function<std::uint64_t()> freezes;                // FrozenGuests::changes()
     std::function<void()> damaged;                         // start_anew() is wanted
     std::function<void(std::uint64_t order)> copied_anew;
   };
@@ -67,6 +69,7 @@ public:
   const std::string& name() const { return name_; }
   MachineStatus status() const;
   void set_policy(const Policy& policy);
+  void set_consistent_trouble(const std::string& why);
   // QEMU has to come again when it is connected with another one. Not what a restored machine brings with its base.
   void set_config(const Json& config);
 
@@ -76,9 +79,17 @@ public:
   void start_anew();
   bool fulfil(std::uint64_t order);
 
-  // Takes a checkpoint as soon as possible and waits until it is durable. unavailable: not connected, or not in time.
-  // cancelled: `gone` says that nobody waits any more.
-  ckpt::Result<ckpt::CheckpointInfo> take_now(std::uint64_t time_limit_ms, const std::function<bool()>& gone);
+  // Of a guest that is frozen for its checkpoint.
+  struct Frozen {
+    std::function<bool()> holds;  // it has been all the time until now; asked with a lock held
+    std::function<void()> over;   // its instant is past, or waited for no more: to be thawed. Called once
+    std::int64_t limit_ms = 0;    // that instant is waited for no longer
+  };
+  // Takes a checkpoint as soon as possible and waits until it is durable; of a guest that is `frozen` it says so.
+  // unavailable: not connected, not in time, or not frozen at its instant. cancelled: `gone` says that nobody waits any
+  // more.
+  ckpt::Result<ckpt::CheckpointInfo> take_now(std::uint64_t time_limit_ms, const std::function<bool()>& gone,
+                                              const Frozen* frozen = nullptr);
 
 private:
   struct Connection {
@@ -92,6 +103,8 @@ private:
   };
   struct Request {
     std::uint64_t epoch = 0;  // 0: not yet taken
+    const Frozen* frozen = nullptr;
+    bool closed = false;  // frozen at its instant
     bool done = false;
     std::optional<ckpt::Error> error;
     ckpt::CheckpointInfo checkpoint;
@@ -111,9 +124,13 @@ private:
   Json config_for(const ckpt::CheckpointId& base);
   bool has_old_config(const Connection& connection);
   ckpt::CheckpointId on_base(const ckpt::StreamHello& hello);
+  ckpt::StreamReceiver::Closed on_closed(std::uint64_t epoch);
   void on_committed(const ckpt::CheckpointInfo& info, const ckpt::EpochFigures& figures);
   void on_state(ckpt::CaptureState state, std::uint64_t remaining_bytes, const std::string& reason);
   void fail_requests(const ckpt::Error& error);
+  enum class Stage { closed, durable };
+  bool wait_for(std::unique_lock<std::mutex>& lock, const Request& request, Stage stage, std::int64_t end_ms,
+                const std::function<bool()>& gone);
   void set_state(const std::string& state, const std::string& reason);
   void enter_full(const ckpt::Error& error);
   void retry_full();
@@ -132,6 +149,7 @@ private:
   bool damaged_ = false;      // the store is read-only
   std::string base_refused_;  // why the connected QEMU copies all, though it says that it was restored
   std::int64_t next_take_ms_ = 0;
+  std::uint64_t freezes_at_take_ = 0;
   std::int64_t full_until_ms_ = 0;  // 0: not full
   std::uint64_t full_free_bytes_ = 0;
 

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "common/text.h"
+#include "daemon/consistent_points.h"
 #include "daemon/control_server.h"
 #include "daemon/daemon.h"
 #include "daemon/housekeeper.h"
@@ -21,6 +22,7 @@
 #include "daemon/libvirt_snapshots.h"
 #include "daemon/log.h"
 #include "daemon/supervisor.h"
+#include "daemon/thawer.h"
 
 namespace ckptd {
 namespace {
@@ -69,11 +71,13 @@ ckpt::Result<bool> serve(Daemon::Options options) {
   {
     Signals signals(*daemon);
     // Each looks for the daemon's stop by itself and is joined here.
+    Thawer thawer(*daemon);
     Supervisor supervisor(*daemon);
     Housekeeper housekeeper(*daemon);
     LibvirtDomains domains(*daemon);
     LibvirtBridge bridge(*daemon);
     LibvirtSnapshots snapshots(*daemon);
+    ConsistentPoints points(*daemon);
     ControlServer server(*daemon, supervisor, domains);
     auto started = server.start();
     if (!started.ok()) {
@@ -122,7 +126,7 @@ int run(int argc, char** argv) {
   CLI::App app("Keeps checkpoints of this host's machines in a store; ckptctl talks to it.", "ckptd");
   app.set_version_flag("--version", std::string("ckptd " CKPT_VERSION));
   Daemon::Options options;
-  std::string interval = "1s", retention, stall_limit = "30s";
+  std::string interval = "1s", retention, stall_limit = "30s", freeze_limit = "10s";
   app.add_option("--store", options.store_path, "Directory of the store; made when it is not there")
       ->type_name("DIR")
       ->required();
@@ -139,6 +143,9 @@ int run(int argc, char** argv) {
   app.add_option("--retention", retention, "What is kept, for machines without a rule of their own: EVERY:FOR,...")
       ->type_name("RULES");
   app.add_option("--stall-limit", stall_limit, "How long a client may stop inside a message")
+      ->type_name("TIME")
+      ->capture_default_str();
+  app.add_option("--freeze-limit", freeze_limit, "How long a guest stays frozen for an application-consistent point")
       ->type_name("TIME")
       ->capture_default_str();
   app.add_option("--libvirt", options.libvirt_uri, "Follow the domains of this libvirt while they run")
@@ -164,6 +171,11 @@ int run(int argc, char** argv) {
   if (*stall_limit_ms < 100 || *stall_limit_ms > 3'600'000)
     return fail(ckpt::make_error(ckpt::Code::invalid, "--stall-limit " + stall_limit + ": from 100ms to 1h"));
   options.stall_limit_ms = static_cast<std::int64_t>(*stall_limit_ms);
+  auto freeze_limit_ms = parse_duration_ms(freeze_limit);
+  if (!freeze_limit_ms.ok()) return fail(freeze_limit_ms.error());
+  if (*freeze_limit_ms < 1000 || *freeze_limit_ms > 60'000)
+    return fail(ckpt::make_error(ckpt::Code::invalid, "--freeze-limit " + freeze_limit + ": from 1s to 1m"));
+  options.freeze_limit_ms = static_cast<std::int64_t>(*freeze_limit_ms);
 
   ::umask(0077);
   allow_all_descriptors();

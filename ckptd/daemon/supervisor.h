@@ -46,6 +46,8 @@ public:
   // A step of the starter's. refused: it is not the restore's owner, or the restore is over.
   // `config` when it becomes `resuming`: the machine is protected with it from then on.
   ckpt::Status update(const std::string& token, RestoreState state, const Json& config);
+  // Of a restore whose guest comes up frozen, before it runs: it is thawed then, whatever ends until then.
+  ckpt::Status expect_frozen(const RestoreState& state);
   // Ends all that the record knows of, unpins, revokes the base.
   ckpt::Status abandon(const std::string& name, const std::string& token, const std::string& reason);
 

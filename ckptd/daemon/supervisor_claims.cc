@@ -8,6 +8,7 @@
 
 #include "ckpt/env.h"
 #include "common/clock.h"
+#include "common/guest_agent.h"
 #include "common/text.h"
 #include "daemon/log.h"
 #include "daemon/supervisor.h"
@@ -158,6 +159,19 @@ ckpt::Result<Supervisor::Known*> Supervisor::owned(const std::string& name, cons
   return &it->second;
 }
 
+ckpt::Status Supervisor::expect_frozen(const RestoreState& state) {
+  FrozenNote note{.domain = state.domain, .reason = "as restored from " + state.source, .since_ns = wall_clock_ns()};
+  if (!state.is_domains()) {
+    note.qemu = state.qemu;
+    auto socket = guest_agent_socket(state.qemu.pid);
+    if (!socket.ok())
+      return make_error(socket.error().code,
+                        state.source + " is of a frozen guest, which nobody could thaw: " + socket.error().message());
+    note.socket = socket.take();
+  }
+  return daemon_.frozen().expect(state.name, note);
+}
+
 ckpt::Status Supervisor::update(const std::string& token, RestoreState state, const Json& config) {
   std::lock_guard lock(mutex_);
   CKPT_ASSIGN(Known * known, owned(state.name, token));
@@ -169,6 +183,9 @@ ckpt::Status Supervisor::update(const std::string& token, RestoreState state, co
   const bool resumes = state.phase == "resuming" && now.phase != "resuming";
   state.token = token;
   state.starter = now.starter;
+  state.frozen = now.frozen;
+  // Before it can run.
+  if (resumes && state.frozen) CKPT_TRY(expect_frozen(state));
   state.former = resumes ? daemon_.former(state.name) : state.phase == "running" ? Json() : now.former;
   known->state = std::move(state);
   auto saved = save(*known);

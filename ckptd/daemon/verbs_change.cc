@@ -8,6 +8,7 @@
 #include "common/point.h"
 #include "common/restore_parts.h"
 #include "common/text.h"
+#include "daemon/consistent_point.h"
 #include "daemon/libvirt_snapshots.h"
 #include "daemon/log.h"
 #include "daemon/restored_base.h"
@@ -60,7 +61,9 @@ ckpt::Result<Json> Verbs::checkpoint(const Json& request, const Reply& reply) {
   }
   auto machine = daemon_.machine(machine_name);
   if (!machine) return make_error(Code::not_found, "'" + machine_name + "' is not protected: see 'ckptctl status'");
-  CKPT_ASSIGN(auto info, machine->take_now(limit_s * 1000, reply.gone));
+  CKPT_ASSIGN(auto info, flag_of(request, "consistent")
+                             ? take_consistent_point(daemon_, machine_name, limit_s * 1000, reply.gone)
+                             : machine->take_now(limit_s * 1000, reply.gone));
   if (!point_name.empty()) {
     CKPT_TRY(daemon_.store().name(info.id, point_name));
     daemon_.names_changed();
@@ -201,6 +204,7 @@ ckpt::Result<Json> Verbs::restore_begin(const Json& request, const Reply& reply)
   wanted.source = ckpt::to_string(info.id);
   wanted.mode = mode;
   wanted.starter = reply.peer;
+  wanted.frozen = info.frozen;
   CKPT_ASSIGN(RestoreState state, supervisor_.reserve(wanted));
   auto prepared = prepare_restore(info, state);
   auto written = prepared.ok() ? write_device_state(info.id, daemon_.run_dir().device_state(as)) : ckpt::Status();

@@ -168,6 +168,7 @@ ckpt::Result<Json> Verbs::domain_restore_begin(const Json& request, const Reply&
   wanted.mode = "aggressive";
   wanted.libvirt_uri = daemon_.options().libvirt_uri;
   wanted.revert = flag_of(request, "revert");
+  wanted.frozen = info.frozen;
   CKPT_ASSIGN(RestoreState state, supervisor_.reserve(wanted));
   auto done = prepare_domain(request, info, state);
   // What was made is in the record, whatever comes.
@@ -212,7 +213,8 @@ ckpt::Result<Json> Verbs::domain_restore_start(const Json& request, const Reply&
   CKPT_ASSIGN(auto user, user_from_json(member_of(request, "user")));
   CKPT_ASSIGN(RestoreState state, supervisor_.resume(as, token));
   state.user = user && user->uid != 0 && user->uid != ::geteuid() ? user : std::nullopt;
-  auto done = start_domain(state);
+  auto done = state.frozen ? supervisor_.expect_frozen(state) : ckpt::Status();
+  if (done.ok()) done = start_domain(state);
   supervisor_.prepared(as);
   if (!done.ok()) {
     (void)supervisor_.abandon(as, token, done.error().message());

@@ -66,6 +66,11 @@ Json epoch_json(const ckpt::EpochFigures& epoch) {
           {"disk_bytes", epoch.disk_bytes}};
 }
 
+Json frozen_json(const std::optional<FrozenGuests::Guest>& guest) {
+  if (!guest) return Json();
+  return {{"since_ns", guest->note.since_ns}, {"reason", guest->note.reason}, {"trouble", guest->trouble}};
+}
+
 // What the machine itself cannot know of its domain.
 void explain(MachineStatus& status, const Record& record) {
   if (record.domain.empty() || !status.reason.empty()) return;
@@ -83,6 +88,7 @@ Json checkpoint_json(const ckpt::CheckpointInfo& info) {
           {"name", info.name},
           {"pins", info.pins},
           {"application_consistent", info.application_consistent},
+          {"frozen", info.frozen},
           {"data_bytes", info.data_bytes},
           {"stored_bytes", info.stored_bytes}};
 }
@@ -100,11 +106,16 @@ Json Verbs::machine_json(const std::string& name) {
   for (const auto& info : daemon_.store().machines())
     if (info.name == name) kept = info.checkpoint_count;
   // The newest that is kept, not the newest that was made: it may have been removed.
-  Json newest_ns, rpo_ms;
+  Json newest_ns, rpo_ms, consistent_ns;
   if (auto newest = daemon_.resolve(name, "latest"); newest.ok()) {
     std::uint64_t now_ns = wall_clock_ns();
     newest_ns = newest->wall_clock_ns;
     rpo_ms = now_ns > newest->wall_clock_ns ? (now_ns - newest->wall_clock_ns) / 1'000'000 : 0;
+  }
+  if (auto points = daemon_.checkpoints(name); points.ok()) {
+    auto newest =
+        std::find_if(points->rbegin(), points->rend(), [](const auto& at) { return at.application_consistent; });
+    if (newest != points->rend()) consistent_ns = newest->wall_clock_ns;
   }
   const auto& last = status.figures.last();
   return {{"name", name},
@@ -114,6 +125,10 @@ Json Verbs::machine_json(const std::string& name) {
           {"domain", record.domain.empty() ? Json() : Json(record.domain)},
           {"interval_ms", record.policy.interval_ms},
           {"effective_interval_ms", status.figures.effective_interval_ms()},
+          {"consistent_ms", record.policy.consistent_ms},
+          {"newest_consistent_ns", consistent_ns},
+          {"consistent_trouble", status.consistent_trouble},
+          {"frozen", frozen_json(daemon_.frozen().find(name))},
           {"epoch", last.number},
           {"newest_wall_clock_ns", newest_ns},
           {"rpo_ms", rpo_ms},

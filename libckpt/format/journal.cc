@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::string_view header_magic = "CKPTJNL1";
 constexpr std::size_t record_checksum_at = 24;
-constexpr std::uint32_t flag_application_consistent = 1;
+constexpr std::uint32_t flag_application_consistent = 1, flag_frozen = 2;
 
 void put(ByteWriter& writer, const MachineRecord& record) {
   writer.u32(record.machine);
@@ -32,7 +32,7 @@ void put(ByteWriter& writer, const CommitRecord& record) {
   writer.u64(record.wall_clock_ns);
   writer.u64(record.manifest);
   writer.u32(record.manifest_length);
-  writer.u32(record.application_consistent ? flag_application_consistent : 0);
+  writer.u32((record.application_consistent ? flag_application_consistent : 0) | (record.frozen ? flag_frozen : 0));
   writer.bytes(record.instance);
   writer.u64(record.data_bytes);
   writer.u64(record.stored_bytes);
@@ -77,7 +77,9 @@ void get(ByteReader& reader, CommitRecord& record) {
   record.wall_clock_ns = reader.u64();
   record.manifest = reader.u64();
   record.manifest_length = reader.u32();
-  record.application_consistent = (reader.u32() & flag_application_consistent) != 0;
+  const std::uint32_t flags = reader.u32();
+  record.application_consistent = (flags & flag_application_consistent) != 0;
+  record.frozen = (flags & flag_frozen) != 0;
   reader.copy_to(record.instance);
   record.data_bytes = reader.u64();
   record.stored_bytes = reader.u64();

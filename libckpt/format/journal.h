@@ -49,6 +49,7 @@ struct CommitRecord {
   Location manifest = 0;
   std::uint32_t manifest_length = 0;
   bool application_consistent = false;
+  bool frozen = false;
   std::array<std::uint8_t, 16> instance{};
   std::uint64_t data_bytes = 0;
   std::uint64_t stored_bytes = 0;

@@ -140,6 +140,7 @@ CheckpointInfo Catalog::info(const CheckpointEntry& entry) const {
   info.wall_clock_ns = commit.wall_clock_ns;
   info.instance = commit.instance;
   info.application_consistent = commit.application_consistent;
+  info.frozen = commit.frozen;
   info.name = entry.name;
   info.pins = entry.pins;
   info.data_bytes = commit.data_bytes;

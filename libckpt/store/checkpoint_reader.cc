@@ -35,6 +35,7 @@ void StoredCheckpoint::fill(const Manifest& manifest) {
   epoch_.pause_us = manifest.pause_us;
   epoch_.instance = info_.instance;
   epoch_.application_consistent = info_.application_consistent;
+  epoch_.frozen = info_.frozen;
   epoch_.qemu_version = manifest.qemu_version;
   epoch_.machine_type = manifest.machine_type;
   for (const ManifestObject& entry : manifest.objects) {

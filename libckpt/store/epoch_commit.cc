@@ -84,6 +84,7 @@ Result<CommitRecord> EpochState::store_manifest(const EpochInfo& info) {
   commit.wall_clock_ns = info.wall_clock_ns;
   commit.manifest_length = static_cast<std::uint32_t>(bytes.size());
   commit.application_consistent = info.application_consistent;
+  commit.frozen = info.frozen;
   commit.instance = info.instance;
   commit.data_bytes = data_bytes_;
   CKPT_ASSIGN(commit.manifest, packer_.store_run(bytes));

@@ -89,6 +89,7 @@ private:
   // Each builds upon the one before it, which must outlive its commit.
   std::unique_ptr<StreamEpoch> committed_;
   std::unique_ptr<StreamEpoch> closed_;
+  Closed guest_;  // at that one's instant
   std::unique_ptr<StreamEpoch> open_;
 
   std::optional<Error> error_;
@@ -185,6 +186,7 @@ Status Receiver::on_epoch_begin(std::uint64_t number, ByteView payload) {
   CKPT_ASSIGN(auto epoch, StreamEpoch::begin(store_, options_.machine, number, base, begin, config_));
   closed_ = std::move(open_);
   open_ = std::move(epoch);
+  guest_ = closed_ && events_.closed ? events_.closed(closed_->number()) : Closed();
   ++next_epoch_;
   return {};
 }
@@ -222,6 +224,8 @@ Status Receiver::on_epoch_end(std::uint64_t number, ByteView payload) {
   info.run_state = end.run_state;
   info.pause_us = end.pause_us;
   info.instance = hello_->instance;
+  info.application_consistent = guest_.application_consistent;
+  info.frozen = guest_.frozen;
   info.qemu_version = hello_->qemu_version;
   info.machine_type = hello_->machine_type;
   CKPT_ASSIGN(CheckpointInfo checkpoint, closed_->writer().commit(info));

@@ -121,7 +121,7 @@ def every_field_is_documented(site):
 def rules_are_refused_not_cut(site):
     assert "500ms:10s" in refused(site, INVALID, "set", "vm", "--retention", "500ms:10s")
     policy = site.ctl("set", "vm", "--interval", "100ms", "--retention", "1s:10s")["policy"]
-    assert policy == {"interval_ms": 100, "retention": [{"every_s": 1, "for_s": 10}]}, policy
+    assert policy == {"interval_ms": 100, "consistent_ms": 0, "retention": [{"every_s": 1, "for_s": 10}]}, policy
     refused(site, INVALID, "set", "vm")
 
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "common/guest_agent.h"
 #include "common/json.h"
 #include "common/point.h"
 #include "common/policy.h"
@@ -31,6 +32,7 @@ void check_policy(const Json& json) {
   auto policy = policy_from_json(json, Policy{});
   if (!policy.ok()) return;
   require(policy->interval_ms >= 50 && policy->interval_ms <= 3'600'000);
+  require(policy->consistent_ms == 0 || (policy->consistent_ms >= 10'000 && policy->consistent_ms <= 604'800'000));
   require(!policy->retention.empty() && policy->retention.size() <= 16);
   auto again = policy_from_json(policy_to_json(*policy), Policy{});
   require(again.ok() && policy_to_json(*again) == policy_to_json(*policy));
@@ -55,6 +57,7 @@ void check_words(const std::string& text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::string text(reinterpret_cast<const char*>(data), size);
+  if (auto said = parse_agent_answer(text); said.ok()) require(said->contains("return") || said->contains("error"));
   check_words(text);
   auto request = parse_object(text);
   if (!request.ok()) {

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "common/frozen_note.h"
 #include "common/process.h"
 #include "common/restore_state.h"
 #include "common/text.h"
@@ -25,6 +26,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)number_of(*json, "pages_total");
   ProcessId process = process_from_json(*json);
   require(!process.known() || process.pid > 1);
+  if (auto note = frozen_note_from_json(*json); note.ok()) {
+    auto same = frozen_note_from_json(parse_object(dump(to_json(*note)), 1 << 24).take());
+    require(same.ok() && dump(to_json(*same)) == dump(to_json(*note)));
+  }
   auto state = restore_from_json(*json);
   if (!state.ok()) return 0;
   require(check_machine_name(state->name).ok() && state->disks.size() <= 256);

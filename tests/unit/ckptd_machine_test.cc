@@ -5,7 +5,10 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <atomic>
+#include <future>
 #include <list>
+#include <thread>
 
 #include "daemon/checkpoint_config.h"
 #include "daemon/daemon.h"
@@ -82,8 +85,11 @@ public:
 
   // Until the open epoch is to be closed; the next one opens.
   void close() {
-    auto [type, payload] = receive();
-    ASSERT_EQ(type, wire::Type::take);
+    wait_for_take();
+    open_next();
+  }
+  void wait_for_take() { ASSERT_EQ(receive().first, wire::Type::take); }
+  void open_next() {
     to.epoch_begin(++next_, examples::epoch_begin(EpochKind::incremental));
     send();
   }
@@ -230,6 +236,137 @@ TEST_F(MachineTest, WhoConnectsBeforeDamageIsFoundAndGreetsAfterwardsCopiesEvery
   newest = second->commit();
   second.reset();
   EXPECT_EQ(Qemu(socket()).greet(newest).mode, WelcomeMode::continue_);
+}
+
+// A guest that somebody holds frozen, as a helper does.
+struct Held {
+  std::atomic<bool> holds{true};
+  std::atomic<int> thawed{0};
+
+  Machine::Frozen frozen(std::int64_t limit_ms = patience_ms) {
+    return {.holds = [this] { return holds.load(); }, .over = [this] { ++thawed; }, .limit_ms = limit_ms};
+  }
+};
+
+// Its epochs close when they are asked for only.
+class FrozenMachineTest : public MachineTest {
+protected:
+  void SetUp() override {
+    MachineTest::SetUp();
+    ASSERT_TRUE(daemon_->set_policy("m", {{"interval_ms", 3'600'000}}).ok());
+    qemu_.emplace(socket());
+    qemu_->greet_and_commit();
+  }
+  void TearDown() override {
+    qemu_.reset();
+    MachineTest::TearDown();
+  }
+  std::future<ckpt::Result<ckpt::CheckpointInfo>> take(const Machine::Frozen* frozen) {
+    return std::async(std::launch::async, [this, frozen] {
+      return daemon_->machine("m")->take_now(
+          patience_ms, [] { return false; }, frozen);
+    });
+  }
+  ckpt::CheckpointInfo newest() { return daemon_->store().checkpoint({"m", numbers().back()}).take(); }
+  void end() {
+    qemu_->end();
+    EXPECT_EQ(qemu_->receive().first, wire::Type::durable);
+  }
+
+  std::optional<Qemu> qemu_;
+  Held held_;
+  const FrozenNote note_{.domain = "3a4b6c1e-0000-4000-8000-000000000001", .reason = "for a test", .since_ns = 1};
+};
+
+TEST_F(FrozenMachineTest, AFrozenGuestIsThawedWhenItsInstantIsPast) {
+  ASSERT_TRUE(daemon_->frozen().hold("m", note_).ok());
+  auto frozen = held_.frozen();
+  auto taken = take(&frozen);
+  qemu_->wait_for_take();
+  EXPECT_EQ(held_.thawed, 0);
+  qemu_->open_next();
+  for (int i = 0; i < patience_ms && held_.thawed == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(held_.thawed, 1) << "not before it is durable";
+  daemon_->frozen().thawed("m", note_.since_ns);
+  end();
+  auto info = taken.get();
+  ASSERT_TRUE(info.ok()) << info.error().message();
+  EXPECT_TRUE(info->application_consistent && info->frozen);
+  EXPECT_EQ(held_.thawed, 1);
+  auto next = take(nullptr);
+  qemu_->commit();
+  EXPECT_TRUE(next.get().ok());
+  EXPECT_FALSE(newest().application_consistent || newest().frozen);
+}
+
+TEST_F(FrozenMachineTest, APointIsNotCalledConsistentOnceItsGuestIsThawed) {
+  auto frozen = held_.frozen();
+  auto taken = take(&frozen);
+  qemu_->wait_for_take();
+  held_.holds = false;
+  qemu_->open_next();
+  end();
+  auto info = taken.get();
+  ASSERT_FALSE(info.ok());
+  EXPECT_EQ(info.error().code, ckpt::Code::unavailable);
+  EXPECT_EQ(held_.thawed, 1);
+  EXPECT_FALSE(newest().application_consistent);
+
+  held_.holds = true;
+  auto short_frozen = held_.frozen(50);
+  taken = take(&short_frozen);
+  EXPECT_FALSE(taken.get().ok()) << "given up";
+  EXPECT_EQ(held_.thawed, 2);
+  qemu_->commit();
+  EXPECT_FALSE(newest().application_consistent);
+}
+
+TEST_F(FrozenMachineTest, AFrozenGuestIsThawedWhenItsConnectionEnds) {
+  auto frozen = held_.frozen();
+  auto taken = take(&frozen);
+  qemu_->wait_for_take();
+  qemu_.reset();
+  EXPECT_FALSE(taken.get().ok());
+  EXPECT_EQ(held_.thawed, 1);
+  EXPECT_FALSE(take(&frozen).get().ok()) << "not connected";
+  EXPECT_EQ(held_.thawed, 2);
+}
+
+// Whether it was at the pause itself nobody knows: it was for a part of the time from TAKE to EPOCH_BEGIN.
+TEST_F(FrozenMachineTest, WhatClosesWhileTheGuestMayBeFrozenSaysSo) {
+  for (bool before : {true, false}) {
+    if (before) {
+      ASSERT_TRUE(daemon_->frozen().hold("m", note_).ok());
+    }
+    auto taken = take(nullptr);
+    qemu_->wait_for_take();
+    if (!before) {
+      ASSERT_TRUE(daemon_->frozen().hold("m", note_).ok());
+    }
+    daemon_->frozen().thawed("m", note_.since_ns);
+    qemu_->open_next();
+    end();
+    EXPECT_TRUE(taken.get().ok());
+    EXPECT_TRUE(newest().frozen) << before;
+    EXPECT_FALSE(newest().application_consistent);
+  }
+}
+
+TEST_F(FrozenMachineTest, ThatAGuestMayBeFrozenOutlivesCkptd) {
+  ASSERT_TRUE(daemon_->frozen().hold("m", note_).ok());
+  EXPECT_EQ(daemon_->frozen().hold("m", note_).error().code, ckpt::Code::busy);
+  qemu_.reset();
+  reopen();
+  auto found = daemon_->frozen().find("m");
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->note.domain, note_.domain);
+  EXPECT_FALSE(found->held);
+  EXPECT_EQ(daemon_->frozen().changes("m") % 2, 1u);
+  daemon_->frozen().thawed("m", note_.since_ns + 1);
+  EXPECT_TRUE(daemon_->frozen().find("m")) << "of another guest";
+  daemon_->frozen().thawed("m", note_.since_ns);
+  reopen();
+  EXPECT_FALSE(daemon_->frozen().find("m"));
 }
 
 TEST_F(MachineTest, ACopyAnewIsNotForgottenWithCkptdOrProtection) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -92,6 +93,12 @@ TEST(Policy, RoundTripsAndChecksItsBounds) {
         Json{{"retention", Json::array()}}, Json{{"retention", Json::array({{{"every_s", 1}, {"for_s", 0}}})}}})
     EXPECT_FALSE(policy_from_json(bad, policy).ok()) << bad;
   EXPECT_FALSE(parse_retention("60s").ok());
+  EXPECT_EQ(policy_from_json({{"consistent_ms", 600'000}}, policy)->consistent_ms, 600'000u);
+  for (std::uint64_t bad_ms : {9'999u, 604'800'001u})
+    EXPECT_FALSE(policy_from_json({{"consistent_ms", bad_ms}}, policy).ok());
+  EXPECT_EQ(*parse_consistent_ms("none"), 0u);
+  EXPECT_EQ(*parse_consistent_ms("10m"), 600'000u);
+  for (const char* bad : {"", "0", "soon"}) EXPECT_FALSE(parse_consistent_ms(bad).ok()) << bad;
 }
 
 // One checkpoint a second for two days, thinned every five seconds as ckptd does: what stays is what the rules promise,
@@ -117,6 +124,30 @@ TEST(Retention, ThinsAsTimeGoesByAndKeepsWhatItPromised) {
     std::uint64_t gap_s = (kept[i].wall_clock_ns - kept[i - 1].wall_clock_ns) / second_ns;
     EXPECT_LE(gap_s, age_s < 60 ? 1u : age_s < 590 ? 10u : 60u) << "at age " << age_s;
   }
+}
+
+TEST(Retention, PrefersApplicationConsistentOnes) {
+  Policy policy;
+  policy.retention = {{0, 60}, {10, 600}, {60, 86'400}};
+  std::vector<CheckpointInfo> kept;
+  for (std::uint64_t i = 1; i <= 7'200; ++i) {
+    kept.push_back(made(i, start_s + i));
+    // Each in another place of its minute, none in every fifth.
+    kept.back().application_consistent = i % 67 == 33 && i / 60 % 5 != 0;
+    if (i % 5 != 0) continue;
+    auto gone = expired(policy, kept);
+    std::set<std::uint64_t> numbers(gone.begin(), gone.end());
+    std::erase_if(kept, [&](const CheckpointInfo& info) { return numbers.contains(info.id.number); });
+  }
+  std::map<std::uint64_t, bool> minutes;
+  for (const auto& info : kept) minutes[info.wall_clock_ns / second_ns / 60] |= info.application_consistent;
+  EXPECT_GE(minutes.size(), 120u) << "a minute without one has one all the same";
+  for (std::uint64_t i = 1; i <= 7'200; ++i) {
+    if (i % 67 == 33 && i / 60 % 5 != 0) {
+      EXPECT_TRUE(minutes[(start_s + i) / 60]) << i;
+    }
+  }
+  EXPECT_LT(kept.size(), 61u + 56u + 112u + 5u);
 }
 
 TEST(Retention, NeverTakesTheNewest) {

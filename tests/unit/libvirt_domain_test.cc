@@ -94,7 +94,8 @@ TEST(LibvirtDomain, WithAnEmptyElementTakesTheDaemonsPolicy) {
 TEST(LibvirtDomain, WhatTheSchemaAllowsIsUnderstood) {
   for (const char* attributes :
        {"", "interval='1s'", "interval='50ms' required='no'", "interval='2.5s'", "retention='all'",
-        "retention='all:60s,10s:10m,1m:1d'", "machine='a.b_c-d'", "required='yes' interval='1h' retention='1d:90d'"}) {
+        "retention='all:60s,10s:10m,1m:1d'", "consistent='10m'", "consistent='none'", "machine='a.b_c-d'",
+        "required='yes' interval='1h' retention='1d:90d'"}) {
     EXPECT_TRUE(schema_allows(element(attributes))) << attributes;
     EXPECT_EQ(protection_of(domain(element(attributes))).error, "") << attributes;
   }
@@ -112,6 +113,8 @@ TEST(LibvirtDomain, WhatIsRefusedSaysWhatIsWrong) {
       {element("interval=''"), "empty attribute 'interval'"},
       {element("interval='1ms'"), "choose 50 ms to 1 h", false},
       {element("retention='60s'"), "EVERY:FOR"},
+      {element("consistent='soon'"), "not a duration"},
+      {element("consistent='1s'"), "choose 10 s to 7 d", false},
       {element("retention='all:60s,10s:5s'"), "further back", false},
       {element("interwal='1s'"), "unknown attribute 'interwal'"},
       {element("c:interval='1s'"), "unknown attribute 'interval'"},

@@ -99,6 +99,22 @@ TEST_F(StoreTest, WhatIsCommittedIsReadAfterReopening) {
   EXPECT_EQ(content(1), model);
 }
 
+TEST_F(StoreTest, WhatACheckpointSaysOfItsGuestIsReadAfterReopening) {
+  for (std::uint64_t number = 1; number <= 4; ++number) {
+    EpochInfo info;
+    info.application_consistent = number % 2 == 1;
+    info.frozen = number > 2;
+    ASSERT_OK(begin(number, 0)->commit(info));
+  }
+  open();
+  for (std::uint64_t number = 1; number <= 4; ++number) {
+    auto info = store->checkpoint({"vm", number}).take();
+    EXPECT_EQ(info.application_consistent, number % 2 == 1) << number;
+    EXPECT_EQ(info.frozen, number > 2) << number;
+    EXPECT_EQ(store->open_checkpoint({"vm", number}).take()->epoch().frozen, number > 2);
+  }
+}
+
 TEST_F(StoreTest, AnEpochSharesWhatItDidNotChange) {
   Buffer model = random_bytes(1 << 20, 3);
   auto first = begin(1, 0);

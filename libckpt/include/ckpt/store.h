@@ -56,7 +56,8 @@ struct EpochInfo {
   RunState run_state = RunState::running;
   std::uint32_t pause_us = 0;
   std::array<std::uint8_t, 16> instance{};  // of the QEMU object that sent it
-  bool application_consistent = false;
+  bool application_consistent = false;      // the guest's file systems were frozen for it, its hooks took part
+  bool frozen = false;                      // they may be: whoever runs it thaws them
   std::string qemu_version;
   std::string machine_type;
 };
@@ -67,6 +68,7 @@ struct CheckpointInfo {
   std::uint64_t wall_clock_ns = 0;
   std::array<std::uint8_t, 16> instance{};
   bool application_consistent = false;
+  bool frozen = false;
   std::string name;                // given by the admin; empty: none
   std::vector<std::string> pins;   // holders
   std::uint64_t data_bytes = 0;    // what the epoch carried

@@ -57,10 +57,17 @@ public:
     bool start_anew = false;            // QEMU must send everything: what its checkpoints rest on cannot be read
     std::optional<std::string> config;  // instead of Options::config
   };
+  // As EpochInfo has them.
+  struct Closed {
+    bool application_consistent = false, frozen = false;
+  };
   // Called from within feed(), on the thread that called it.
   struct Events {
     std::function<Status(const StreamHello&)> hello;  // an error refuses the connection, its context becomes REFUSE
     std::function<Terms(const StreamHello&)> terms;   // after hello; no function: neither base nor start_anew
+    // The instant of this epoch is past: what the guest does from now on is in the next one. What its checkpoint will
+    // say of it; no function: nothing.
+    std::function<Closed(std::uint64_t epoch)> closed;
     std::function<void(const CheckpointInfo&, const EpochFigures&)> committed;
     std::function<void(CaptureState, std::uint64_t remaining_bytes, const std::string& reason)> state;
   };

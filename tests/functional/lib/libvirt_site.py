@@ -35,6 +35,9 @@ CONFIG = {
     "qemu.conf": 'cgroup_controllers = [ ]\nremember_owner = 0\nstdio_handler = "file"\n',
     "libvirtd.conf": 'host_uuid = "{uuid}"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\nlog_outputs = "3:file:/var/log/libvirt/libvirtd.log"\n',
 }
+# The second port: the first is the workload's.
+AGENT = ("<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/>"
+         "<address type='virtio-serial' controller='0' bus='0' port='2'/></channel>")
 ENTER = """
 set -e
 hostname "$2"
@@ -192,20 +195,23 @@ def command_line(pid):
 
 
 class Domain(guests.Guest):
-    """A guest that libvirt starts: `guest` is the small Linux or the bare one. `protection`: the element's attributes,
+    """A guest that libvirt starts; the Debian one with a channel for its agent. `protection`: the element's attributes,
     None for no element."""
 
     def __init__(self, site, name, protection="", guest="bare", memory_mib=None, **how):
         directory = f"{site.directory}/{name.replace(' ', '_')}"
         os.makedirs(directory)
         os.chmod(directory, 0o777)
-        super().__init__(guest, directory=directory, memory_mib=memory_mib or (64 if guest == "bare" else 256), **how)
+        if guest == "debian":
+            # A copy: libvirt gives QEMU's user all images of a chain.
+            how = {"append": "root=/dev/vda", "disks": [(shutil.copy(guests.guest_files(guest)["disk"], directory + "/disk.qcow2"), "qcow2")], **how}
+        super().__init__(guest, directory=directory, memory_mib=memory_mib or {"bare": 64, "debian": 512}.get(guest, 256), **how)
         self.site, self.domain, self.protection = site, name, protection
         self.uuid = str(uuid.uuid4())
         self.emulator = site.launcher
         # libvirt gives to QEMU's user what it lets it read: the cache's own stay what they are.
-        for kind, path in self.files.items():
-            self.files[kind] = shutil.copy(path, directory)
+        for kind in self.files.keys() - {"disk"}:
+            self.files[kind] = shutil.copy(self.files[kind], directory)
 
     def metadata(self):
         if self.protection is None:
@@ -228,7 +234,7 @@ class Domain(guests.Guest):
                 f"<devices><emulator>{self.emulator}</emulator>{disks}"
                 f"<serial type='file'><source path='{self.path('console.log')}'/><target port='0'/></serial>"
                 f"<serial type='unix'><source mode='bind' path='{self.path('line.sock')}'/><target port='1'/></serial>"
-                "</devices></domain>")
+                f"{AGENT if self.name == 'debian' else ''}</devices></domain>")
 
     def started(self):
         """virsh has started it: cmd() talks to it from now on."""
