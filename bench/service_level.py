@@ -47,6 +47,11 @@ def run(bench):
                     "bounds it; next: several frames in one request, asked for ahead.")
 
 
+def asked(link):
+    carried_bytes, requests = link.carried()
+    return f"Its link carried {carried_bytes / (1 << 20):.1f} MiB by {requests:,} requests."
+
+
 def one(bench, machine, point, wait, mode, far, where, floor):
     link = FarLink(bench, MEGABITS, ROUND_TRIP_MS) if far else None
     with link.used() if link else contextlib.nullcontext():
@@ -58,7 +63,7 @@ def one(bench, machine, point, wait, mode, far, where, floor):
         lose(machine)
     bench.row(f"{where}: {len(pieces)} pieces, in time", "%", [video.in_time(pieces)], floor=[floor], target=Target(at_least=96))
     bench.note(f"{where}: first answer after {to_answer_s:.1f} s; restore-agent says that the vCPUs had "
-               f"{status['service'].get('level_percent', 0):.1f} % of their time.")
+               f"{status['service'].get('level_percent', 0):.1f} % of their time." + (f" {asked(link)}" if link else ""))
     if mode == "aggressive":
         marks = status["marks_ms"]
         local_s = (marks["ram_local"] - marks["ready"]) / 1000
