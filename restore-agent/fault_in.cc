@@ -130,7 +130,7 @@ Result<Fill> FaultIn::fill_page(const UnitId& id, bool& zero) {
   if (zero) {
     fill = filler_.zero(id, 1);
   } else {
-    CKPT_ASSIGN(auto pages, loader_.read(around, static_cast<std::size_t>(at - around.pages.begin()), 1));
+    CKPT_ASSIGN(auto pages, loader_.read(around, static_cast<std::size_t>(at - around.pages.begin()), 1, 0));
     fill = filler_.copy(id, {pages.front(), page_size_bytes});
   }
   ahead_.push_front({id, std::move(around)});
@@ -198,7 +198,7 @@ bool FaultIn::fill_next(Ahead& ahead) {
   std::size_t at = 0;
   while (at < pages.size() && !wanted(at)) ++at;
   if (at < pages.size()) {
-    auto bytes = loader_.read(ahead.around, at, ahead_pages);
+    auto bytes = loader_.read(ahead.around, at, ahead_pages, 0);
     if (!bytes.ok()) return false;
     std::uint64_t filled = 0;
     Fill fill = filler_.copy_missing(ahead.id.region, std::span(pages).subspan(at), *bytes, filled);

@@ -176,7 +176,7 @@ Prefetch::Went Prefetch::fetch(Batch& batch, Loader& loader) {
       continue;
     }
     if (pause_for_others(batch.soon) == Went::end) return Went::end;
-    auto bytes = loader.read(batch.places, at, frame_pages_limit);
+    auto bytes = loader.read(batch.places, at, frame_pages_limit, 0);
     if (!bytes.ok()) {
       if (damaged(batch, at, bytes.error()) == Went::end) return Went::end;
       if (bytes.error().code == Code::corrupt) ++at;

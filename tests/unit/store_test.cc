@@ -237,7 +237,7 @@ TEST_F(StoreTest, AFrameComesAsAWhole) {
   auto frames = reader->frames(1);
   EXPECT_FALSE(frames->has(places[0].place));
   for (std::size_t at = 0; at < places.size();) {
-    auto pages = frames->read(std::span(places).subspan(at));
+    auto pages = frames->read(std::span(places).subspan(at), 0);
     ASSERT_OK(pages);
     EXPECT_TRUE(frames->has(places[at].place));
     for (std::size_t i = 0; i < pages->size(); ++i) {
@@ -251,9 +251,9 @@ TEST_F(StoreTest, AFrameComesAsAWhole) {
     at += pages->size();
   }
   EXPECT_FALSE(frames->has(places[0].place)) << "one was to be kept";
-  ASSERT_OK(frames->read(std::span(places).subspan(3, 1)));
+  ASSERT_OK(frames->read(std::span(places).subspan(3, 1), 0));
   EXPECT_TRUE(frames->has(places[0].place));
-  EXPECT_EQ(frames->read({}).error().code, Code::invalid);
+  EXPECT_EQ(frames->read({}, 0).error().code, Code::invalid);
 }
 
 TEST_F(StoreTest, WhatIsPreparedIsOpen) {
@@ -276,7 +276,7 @@ TEST_F(StoreTest, WhatIsPreparedIsOpen) {
     }
     auto places = reader->places(0, 0, 9).take();
     away(true);
-    EXPECT_EQ(reader->frames(1)->read(places).ok(), prepared);
+    EXPECT_EQ(reader->frames(1)->read(places, 0).ok(), prepared);
     away(false);
   }
 }
