@@ -3,6 +3,7 @@
 // A whole agent that serves, fetches, is replaced.
 #include <sys/stat.h>
 
+#include "away_env.h"
 #include "plan.h"
 #include "session_fixture.h"
 
@@ -67,6 +68,33 @@ TEST_F(SessionTest, TheWorkingSetComesFirstWithWhatLiesAroundIt) {
   EXPECT_FALSE(next.empty());
   EXPECT_FALSE(next.soon);
   EXPECT_TRUE(next.zeroes.empty());
+}
+
+TEST_F(SessionTest, AFarStoreIsAskedForManyFramesAtATime) {
+  ckpt::AwayEnv env;
+  RunningAgent agent(options_, env);
+  env.set_far(std::chrono::milliseconds(2));
+  const std::uint64_t before = env.reads();
+  qemu_.hand_over(options_.socket, Phase::fresh);
+  EXPECT_EQ(qemu_.receive(), MessageType::done);
+  EXPECT_LT(env.reads() - before, pages * 2 / 3 / 4 / 2) << "there are four pages in a frame";
+  EXPECT_EQ(qemu_.read_all(4), 0u);
+  qemu_.let_go();
+  EXPECT_EQ(agent.wait_end(), exit_done);
+}
+
+TEST_F(SessionTest, AFarStoreServesThreadsWhileItsRestIsFetched) {
+  ckpt::AwayEnv env;
+  env.set_far(std::chrono::microseconds(500));
+  for (Mode mode : {Mode::lazy, Mode::aggressive}) {
+    options_.mode = mode;
+    StandInQemu qemu;
+    RunningAgent agent(options_, env);
+    qemu.hand_over(options_.socket, Phase::fresh);
+    for (unsigned i : {1, 2}) readers_.emplace_back([&, i] { wrong_ += qemu.read_all(i); });
+    EXPECT_EQ(wrong(), 0u);
+    complete(agent, qemu);
+  }
 }
 
 TEST_F(SessionTest, NobodyWaitsForZeroesOfTheWorkingSet) {
