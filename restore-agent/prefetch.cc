@@ -106,6 +106,10 @@ Prefetch::Went Prefetch::work(unsigned number) {
     if (number == 0) start_others();
     if (stand_by(number, faults_seen) == Went::end) return Went::end;
     if (pause_for_others() == Went::end) return Went::end;
+    if (number == 0 && flow_.far()) {
+      auto known = plan_.look_ahead(loader);
+      if (!known.ok() && wait_for_store(known.error()) == Went::end) return Went::end;
+    }
     auto batch = plan_.next(loader);
     if (auto damage = plan_.damage()) note_damage(*damage);
     if (!batch.ok()) {
