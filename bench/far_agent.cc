@@ -25,10 +25,12 @@ struct Link {
   std::uint64_t round_trip_us;
   std::atomic<std::uint64_t> carried_bytes;
   std::atomic<std::uint64_t> free_ns;  // of the steady clock: what was begun is through
+  std::atomic<std::uint64_t> requests;
 };
 
 void carry(Link& link, std::size_t bytes) {
   link.carried_bytes += bytes;
+  ++link.requests;
   auto now = static_cast<std::uint64_t>(Clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
   std::uint64_t before = link.free_ns, after;
   do {

@@ -43,8 +43,14 @@ def run(bench):
                 curves[where] = one(bench, machine, point, wait, mode, far, where, video.in_time(before))
     bench.plot("Pieces of video in time, from the first answer on", "s", "% in time",
                {name: list(enumerate(video.by_second(pieces, seconds), 1)) for name, pieces in {"before the loss": before, **curves}.items()})
-    bench.if_missed("Behind the link the agent reads frame by frame, each read a round trip, from as many threads as there are CPUs but one: that, and not the bandwidth, "
-                    "bounds it; next: several frames in one request, asked for ahead.")
+    bench.if_missed("Behind the link a lazy restore waits a round trip for each neighbourhood that the machine touches for the first time, and nothing may be asked for before; "
+                    "an aggressive one is as fast as its link, and what the first second needs waits its turn in it. Next: of a segment's footer, which is a "
+                    "megabyte and waited for, only what is wanted; a second thread for faults, so that they wait for one another no more.")
+
+
+def asked(link):
+    carried_bytes, requests = link.carried()
+    return f"Its link carried {carried_bytes / (1 << 20):.1f} MiB by {requests:,} requests."
 
 
 def one(bench, machine, point, wait, mode, far, where, floor):
@@ -58,7 +64,7 @@ def one(bench, machine, point, wait, mode, far, where, floor):
         lose(machine)
     bench.row(f"{where}: {len(pieces)} pieces, in time", "%", [video.in_time(pieces)], floor=[floor], target=Target(at_least=96))
     bench.note(f"{where}: first answer after {to_answer_s:.1f} s; restore-agent says that the vCPUs had "
-               f"{status['service'].get('level_percent', 0):.1f} % of their time.")
+               f"{status['service'].get('level_percent', 0):.1f} % of their time." + (f" {asked(link)}" if link else ""))
     if mode == "aggressive":
         marks = status["marks_ms"]
         local_s = (marks["ram_local"] - marks["ready"]) / 1000

@@ -20,6 +20,9 @@ namespace {
 constexpr auto retry_interval = std::chrono::milliseconds(50);
 // 64 KiB: what cut the number of faults to a thirteenth without costing a noticeable time.
 constexpr std::uint64_t near_pages = 16;
+// From a far store they come with the page when nobody else brings them, and are no more than this: through 100 Mb/s
+// that takes as long as another request would.
+constexpr std::size_t near_request_bytes = 32 << 10;
 // In one call, for who comes meanwhile waits for its end.
 constexpr std::size_t ahead_pages = 4;
 // Without a fault, until more is fetched than came with the page: before, who was served would wait for it on a busy
@@ -38,13 +41,14 @@ std::uint64_t us_since(steady_clock::time_point since) {
 }  // namespace
 
 FaultIn::FaultIn(MemoryMap& map, Filler& filler, Source& source, Progress& progress, WorkingSet& working_set,
-                 Hints& hints, Stop& stop)
+                 Hints& hints, Flow& flow, Stop& stop)
     : map_(map),
       filler_(filler),
       source_(source),
       progress_(progress),
       working_set_(working_set),
       hints_(hints),
+      flow_(flow),
       stop_(stop),
       loader_(source, frames_kept) {}
 
@@ -130,7 +134,14 @@ Result<Fill> FaultIn::fill_page(const UnitId& id, bool& zero) {
   if (zero) {
     fill = filler_.zero(id, 1);
   } else {
-    CKPT_ASSIGN(auto pages, loader_.read(around, static_cast<std::size_t>(at - around.pages.begin()), 1));
+    auto end = at + 1;
+    const std::uint64_t near_end = (id.unit / near_pages + 1) * near_pages;
+    const bool with_near = flow_.far() && progress_.mode() == Mode::lazy;
+    while (with_near && end != around.pages.end() && end->page < near_end) ++end;
+    auto bytes = loader_.read(around, static_cast<std::size_t>(at - around.pages.begin()),
+                              static_cast<std::size_t>(end - at), with_near ? near_request_bytes : 0);
+    flow_.note_fault_in(loader_.requests());
+    CKPT_ASSIGN(auto pages, std::move(bytes));
     fill = filler_.copy(id, {pages.front(), page_size_bytes});
   }
   ahead_.push_front({id, std::move(around)});
@@ -193,12 +204,13 @@ bool FaultIn::fill_next(Ahead& ahead) {
   auto& pages = ahead.around.pages;
   auto wanted = [&](std::size_t i) {
     if (region.present(pages[i].page)) return false;
-    return ahead.rest ? pages[i].page >= first && pages[i].page < end : loader_.has(ahead.around, i);
+    if (!ahead.rest || flow_.far()) return loader_.has(ahead.around, i);
+    return pages[i].page >= first && pages[i].page < end;
   };
   std::size_t at = 0;
   while (at < pages.size() && !wanted(at)) ++at;
   if (at < pages.size()) {
-    auto bytes = loader_.read(ahead.around, at, ahead_pages);
+    auto bytes = loader_.read(ahead.around, at, ahead_pages, 0);
     if (!bytes.ok()) return false;
     std::uint64_t filled = 0;
     Fill fill = filler_.copy_missing(ahead.id.region, std::span(pages).subspan(at), *bytes, filled);
@@ -207,10 +219,14 @@ bool FaultIn::fill_next(Ahead& ahead) {
     return fill == Fill::ok;
   }
   if (!ahead.rest) return ahead.rest = true;
-  // What is still missing is zero.
-  while (first < end && region.present(first)) ++first;
+  auto zero = [&](std::uint64_t page) {
+    auto at = std::lower_bound(pages.begin(), pages.end(), page,
+                               [](const ckpt::PagePlace& one, std::uint64_t wanted) { return one.page < wanted; });
+    return (at == pages.end() || at->page != page) && !region.present(page);
+  };
+  while (first < end && !zero(first)) ++first;
   std::uint64_t run = 0;
-  while (first + run < end && !region.present(first + run)) ++run;
+  while (first + run < end && zero(first + run)) ++run;
   if (run == 0 || filler_.zero({ahead.id.region, first}, run) != Fill::ok) return false;
   progress_.pages_read_ahead.fetch_add(run, std::memory_order_relaxed);
   return true;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "filler.h"
+#include "flow.h"
 #include "hints.h"
 #include "loader.h"
 #include "progress.h"
@@ -21,7 +22,7 @@ namespace agent {
 class FaultIn {
 public:
   FaultIn(MemoryMap& map, Filler& filler, Source& source, Progress& progress, WorkingSet& working_set, Hints& hints,
-          Stop& stop);
+          Flow& flow, Stop& stop);
 
   // The thread: until stopped, or until the machine has gone.
   void run();
@@ -60,6 +61,7 @@ private:
   Progress& progress_;
   WorkingSet& working_set_;
   Hints& hints_;
+  Flow& flow_;
   Stop& stop_;
   Loader loader_;
   std::vector<Waiting> waiting_;

@@ -2,6 +2,7 @@
 #include "loader.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace agent {
 
@@ -27,14 +28,23 @@ Status Loader::look_up_again(Places& places, std::shared_ptr<Source::Opened> ope
   return {};
 }
 
-Result<std::span<const std::uint8_t* const>> Loader::read(Places& places, std::size_t from, std::size_t limit) {
+Result<std::span<const std::uint8_t* const>> Loader::read(Places& places, std::size_t from, std::size_t limit,
+                                                          std::size_t request_bytes) {
   auto opened = source_.current();
   if (places.opened != opened) CKPT_TRY(look_up_again(places, opened));
   if (opened_ != opened) {
     frames_ = opened->reader->frames(frames_kept_);
     opened_ = std::move(opened);
+    told_ = {};
   }
-  return frames_->read(std::span(places.pages).subspan(from, std::min(limit, places.pages.size() - from)));
+  auto wanted = std::span(places.pages).subspan(from, std::min(limit, places.pages.size() - from));
+  return frames_->read(wanted, request_bytes);
+}
+
+ckpt::StoreRequests Loader::requests() {
+  if (!frames_) return {};
+  const ckpt::StoreRequests all = frames_->requests(), before = std::exchange(told_, all);
+  return {all.count - before.count, all.bytes - before.bytes, all.nanoseconds - before.nanoseconds};
 }
 
 bool Loader::has(const Places& places, std::size_t index) const {

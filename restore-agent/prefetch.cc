@@ -19,9 +19,8 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// More than a disk or a link needs to be busy; few enough to leave the others their CPUs.
-constexpr unsigned threads_limit = 4;
-constexpr std::size_t frame_pages_limit = 64;
+// More than a disk needs to be busy; few enough to leave the others their CPUs.
+constexpr unsigned near_threads_limit = 4;
 constexpr auto lazy_look = milliseconds(100);
 constexpr auto store_wait = milliseconds(250);
 constexpr auto host_wait = milliseconds(20);
@@ -35,14 +34,16 @@ constexpr auto calm_look = milliseconds(5);
 }  // namespace
 
 Prefetch::Prefetch(MemoryMap& map, Filler& filler, Source& source, Progress& progress, WorkingSet& working_set,
-                   Hints& hints, Stop& stop, int complete_event)
+                   Hints& hints, Flow& flow, Stop& stop, int complete_event)
     : map_(map),
       filler_(filler),
       source_(source),
       progress_(progress),
+      flow_(flow),
       stop_(stop),
       plan_(map, source, progress, working_set, hints),
       complete_event_(complete_event),
+      cpus_(std::max(std::thread::hardware_concurrency(), 1u)),
       may_go_on_(steady_clock::now()) {}
 
 void Prefetch::run() {
@@ -58,39 +59,57 @@ void Prefetch::run() {
 
 Prefetch::Went Prefetch::work_together() {
   nothing_left_ = false;
-  auto one = [this](bool spare) {
-    if (work(spare) == Went::end) ended_ = true;
-    nothing_left_ = true;
-  };
-  const unsigned cpus = std::max(std::thread::hardware_concurrency(), 1u);
-  std::vector<std::thread> others(std::min(cpus, threads_limit) - 1);
-  for (auto& other : others) other = std::thread(one, cpus <= threads_limit && &other == &others.back());
-  one(false);
-  for (auto& other : others) other.join();
+  if (work(0) == Went::end) ended_ = true;
+  nothing_left_ = true;
+  for (auto& other : others_) other.join();
+  others_.clear();
   return ended_ ? Went::end : Went::on;
 }
 
-// One CPU is left to a machine that runs, as long as it waits for pages.
-Prefetch::Went Prefetch::stand_by(std::uint64_t& faults_seen) {
+unsigned Prefetch::threads_wanted() const {
+  return flow_.far() ? flow_.step().threads : std::min(cpus_, near_threads_limit);
+}
+
+void Prefetch::start_others() {
+  while (others_.size() + 1 < threads_wanted()) {
+    const auto number = static_cast<unsigned>(others_.size()) + 1;
+    others_.emplace_back([this, number] {
+      if (work(number) == Went::end) ended_ = true;
+      nothing_left_ = true;
+    });
+  }
+}
+
+// Threads that a far store needed, and no longer does, wait until it does. Of those of a near one, the last leaves a
+// CPU to a machine that runs, as long as it waits for pages.
+Prefetch::Went Prefetch::stand_by(unsigned number, std::uint64_t& faults_seen) {
+  const bool spare = number > 0 && number + 1 == cpus_ && cpus_ <= near_threads_limit;
   auto calm_at = steady_clock::now();
-  while (progress_.mode() == Mode::aggressive && !nothing_left_) {
+  while (!nothing_left_) {
+    const bool wanted = number < threads_wanted();
+    if (wanted && (!spare || flow_.far() || progress_.mode() != Mode::aggressive)) break;
     const std::uint64_t faults = progress_.faults.load(std::memory_order_relaxed);
     const auto now = steady_clock::now();
     if (faults != std::exchange(faults_seen, faults)) calm_at = now + calm_time;
-    if (now >= calm_at) break;
+    if (wanted && now >= calm_at) break;
     if (!stop_.sleep(calm_look)) return Went::end;
   }
   return Went::on;
 }
 
-Prefetch::Went Prefetch::work(bool spare) {
+Prefetch::Went Prefetch::work(unsigned number) {
   sharpen_sleeps_of_this_thread();
   // What is read once is not needed again.
   Loader loader(source_, 1);
   std::uint64_t faults_seen = ~std::uint64_t{0};
   for (;;) {
-    if (spare && stand_by(faults_seen) == Went::end) return Went::end;
+    if (number == 0) start_others();
+    if (stand_by(number, faults_seen) == Went::end) return Went::end;
     if (pause_for_others() == Went::end) return Went::end;
+    if (number == 0 && flow_.far()) {
+      auto known = plan_.look_ahead(loader);
+      if (!known.ok() && wait_for_store(known.error()) == Went::end) return Went::end;
+    }
     auto batch = plan_.next(loader);
     if (auto damage = plan_.damage()) note_damage(*damage);
     if (!batch.ok()) {
@@ -98,7 +117,8 @@ Prefetch::Went Prefetch::work(bool spare) {
       continue;
     }
     if (batch->empty()) return Went::on;
-    put_this_thread_last(progress_.mode() == Mode::aggressive && !batch->soon);
+    // With a far store it mostly sleeps, and when it is late, nothing is on its way.
+    put_this_thread_last(progress_.mode() == Mode::aggressive && !batch->soon && !flow_.far());
     bool huge = map_.regions()[batch->region]->unit_bytes() != page_size_bytes;
     if ((huge ? fetch_huge(*batch) : fetch(*batch, loader)) == Went::end) return Went::end;
   }
@@ -107,7 +127,8 @@ Prefetch::Went Prefetch::work(bool spare) {
 Prefetch::Went Prefetch::pause_for_others(bool soon) {
   while (progress_.mode() == Mode::lazy)
     if (!stop_.sleep(lazy_look)) return Went::end;
-  if (progress_.mode() == Mode::aggressive && !soon) {
+  // What they wait for at a far store has been asked for; behind it goes what is asked for now.
+  if (progress_.mode() == Mode::aggressive && !soon && !flow_.far()) {
     auto limit = steady_clock::now() + yield_limit;
     while (progress_.faults_pending.load(std::memory_order_relaxed) != 0 && steady_clock::now() < limit)
       if (!stop_.sleep(fault_look)) return Went::end;
@@ -176,7 +197,8 @@ Prefetch::Went Prefetch::fetch(Batch& batch, Loader& loader) {
       continue;
     }
     if (pause_for_others(batch.soon) == Went::end) return Went::end;
-    auto bytes = loader.read(batch.places, at, frame_pages_limit);
+    auto bytes = loader.read(batch.places, at, pages.size(), flow_.far() ? flow_.step().request_bytes : 0);
+    flow_.note(loader.requests(), steady_clock::now());
     if (!bytes.ok()) {
       if (damaged(batch, at, bytes.error()) == Went::end) return Went::end;
       if (bytes.error().code == Code::corrupt) ++at;

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Fetches what nobody waits for yet, as the plan has it, on several threads. Faults go first, and a bandwidth cap is
-// kept.
+// Fetches what nobody waits for yet, as the plan has it, on several threads: those that have a CPU each, or as many as
+// a far store needs to be busy. Faults go first, and a bandwidth cap is kept.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <thread>
+#include <vector>
 
 #include "filler.h"
+#include "flow.h"
 #include "plan.h"
 #include "stop.h"
 
@@ -18,7 +21,7 @@ namespace agent {
 class Prefetch {
 public:
   Prefetch(MemoryMap& map, Filler& filler, Source& source, Progress& progress, WorkingSet& working_set, Hints& hints,
-           Stop& stop, int complete_event);
+           Flow& flow, Stop& stop, int complete_event);
 
   // The thread: until stopped, until the machine has gone, or until every page that is not zero is there; then it
   // writes to complete_event.
@@ -29,8 +32,11 @@ private:
 
   // Until nothing is left.
   Went work_together();
-  Went work(bool spare);
-  Went stand_by(std::uint64_t& faults_seen);
+  void start_others();
+  unsigned threads_wanted() const;
+  // Threads are numbered from 0.
+  Went work(unsigned number);
+  Went stand_by(unsigned number, std::uint64_t& faults_seen);
   Went fetch(Batch& batch, Loader& loader);
   Went fetch_huge(Batch& batch);
   Went fill_zeroes(const Batch& batch);
@@ -48,9 +54,12 @@ private:
   Filler& filler_;
   Source& source_;
   Progress& progress_;
+  Flow& flow_;
   Stop& stop_;
   Plan plan_;
   const int complete_event_;
+  const unsigned cpus_;
+  std::vector<std::thread> others_;  // than the first, which starts them
   std::atomic<bool> ended_{false};
   std::atomic<bool> damaged_{false};
   std::atomic<bool> nothing_left_{false};

@@ -177,10 +177,10 @@ Status Session::begin(Connection& connection) {
     // Messages that the last agent had read are lost, and their readers still wait.
     machine->filler.wake_all();
   }
-  machine->fault_in =
-      std::make_unique<FaultIn>(*machine->map, machine->filler, *source_, progress_, working_set_, hints_, stop_);
+  machine->fault_in = std::make_unique<FaultIn>(*machine->map, machine->filler, *source_, progress_, working_set_,
+                                                hints_, flow_, stop_);
   machine->prefetch = std::make_unique<Prefetch>(*machine->map, machine->filler, *source_, progress_, working_set_,
-                                                 hints_, stop_, complete_event_.get());
+                                                 hints_, flow_, stop_, complete_event_.get());
   machine->fault_thread = std::thread([served = machine->fault_in.get()] { served->run(); });
   machine->prefetch_thread = std::thread([fetched = machine->prefetch.get()] { fetched->run(); });
   machine_ = std::move(machine);

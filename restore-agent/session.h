@@ -73,6 +73,7 @@ private:
   os::Fd complete_event_;
   WorkingSet working_set_;
   Hints hints_;
+  Flow flow_;
   Stop stop_;
   nlohmann::json last_service_;
   std::thread store_thread_;

@@ -6,7 +6,7 @@ import shutil
 import struct
 import time
 
-FIELDS = struct.Struct("<QQQQ")  # as struct Link of bench/far_agent.cc
+FIELDS = struct.Struct("<QQQQQ")  # as struct Link of bench/far_agent.cc
 NBDKIT = """#!/bin/sh
 exec {nbdkit} --filter=delay --filter=rate "$@" rdelay={ms}ms rate={bits}
 """
@@ -21,19 +21,20 @@ class FarLink:
         self.directory = bench.directory(f"link-{time.monotonic_ns()}")
         self.path = self.directory + "/link"
         with open(self.path, "wb") as file:
-            file.write(FIELDS.pack(megabits * 125_000, round_trip_ms * 1000, 0, 0))
+            file.write(FIELDS.pack(megabits * 125_000, round_trip_ms * 1000, 0, 0, 0))
         with open(self.directory + "/nbdkit", "w", encoding="utf-8") as file:
             file.write(NBDKIT.format(nbdkit=shutil.which("nbdkit"), ms=round_trip_ms, bits=megabits * 1_000_000))
         os.chmod(self.directory + "/nbdkit", 0o755)
 
-    def carried_bytes(self):
-        """Of memory; the disks have a link of their own."""
+    def carried(self):
+        """Bytes of memory, and requests for them; the disks have a link of their own."""
         with open(self.path, "rb") as file:
-            return FIELDS.unpack(file.read())[2]
+            _, _, carried_bytes, _, requests = FIELDS.unpack(file.read())
+        return carried_bytes, requests
 
     def seconds_alone(self):
         """What it takes for that and nothing else."""
-        return self.carried_bytes() / (self.megabits * 125_000)
+        return self.carried()[0] / (self.megabits * 125_000)
 
     @contextlib.contextmanager
     def used(self):

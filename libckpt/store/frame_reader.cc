@@ -16,12 +16,12 @@ std::size_t StoredFrames::find(Location location) const {
   return static_cast<std::size_t>(at - kept_.begin());
 }
 
-Result<std::size_t> StoredFrames::load(Location location) {
+Result<std::size_t> StoredFrames::load(std::span<const PagePlace> pages, std::size_t request_bytes) {
   auto oldest = std::min_element(kept_.begin(), kept_.end(),
                                  [](const Kept& one, const Kept& other) { return one.used < other.used; });
   oldest->segment = 0;
-  CKPT_TRY(core_.segments.read_frame(location, stored_, oldest->frame));
-  oldest->segment = segment_of(location);
+  CKPT_TRY(core_.segments.read_frame(pages, request_bytes, run_, oldest->frame));
+  oldest->segment = segment_of(pages.front().place);
   return static_cast<std::size_t>(oldest - kept_.begin());
 }
 
@@ -34,12 +34,13 @@ const std::uint8_t* StoredFrames::page_of(const DecodedFrame& frame, std::size_t
   return short_page_.data();
 }
 
-Result<std::span<const std::uint8_t* const>> StoredFrames::read(std::span<const PagePlace> pages) {
+Result<std::span<const std::uint8_t* const>> StoredFrames::read(std::span<const PagePlace> pages,
+                                                                std::size_t request_bytes) {
   if (pages.empty()) return make_error(Code::invalid, "no pages to read");
   Location first = pages.front().place;
   std::size_t at = find(first);
   if (at == kept_.size()) {
-    CKPT_ASSIGN(at, load(first));
+    CKPT_ASSIGN(at, load(pages, request_bytes));
   }
   Kept& kept = kept_[at];
   kept.used = ++uses_;
@@ -54,6 +55,9 @@ Result<std::span<const std::uint8_t* const>> StoredFrames::read(std::span<const 
   }
   if (pages_.empty()) {
     core_.segments.distrust(first);
+    // Who asks again wants to know what is there then.
+    kept.segment = 0;
+    run_.forget();
     return make_error(Code::corrupt, place_of(first) + ": content does not match its hash");
   }
   return std::span<const std::uint8_t* const>(pages_);

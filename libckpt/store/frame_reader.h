@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "store/core.h"
+#include "store/frame_run.h"
 
 namespace ckpt {
 
@@ -13,8 +14,10 @@ public:
   // Does not outlive `core`. `kept`: so many frames stay decompressed.
   StoredFrames(StoreCore& core, std::uint32_t domain, std::size_t kept) : core_(core), domain_(domain), kept_(kept) {}
 
-  Result<std::span<const std::uint8_t* const>> read(std::span<const PagePlace> pages) override;
-  bool has(std::uint64_t place) const override { return find(place) != kept_.size(); }
+  Result<std::span<const std::uint8_t* const>> read(std::span<const PagePlace> pages,
+                                                    std::size_t request_bytes) override;
+  bool has(std::uint64_t place) const override { return run_.has(place) || find(place) != kept_.size(); }
+  StoreRequests requests() const override { return run_.requests(); }
 
 private:
   struct Kept {
@@ -25,7 +28,7 @@ private:
 
   // Its index in kept_; the size of that when it is not there.
   std::size_t find(Location location) const;
-  Result<std::size_t> load(Location location);
+  Result<std::size_t> load(std::span<const PagePlace> pages, std::size_t request_bytes);
   // The chunk's bytes, as a whole page. Null: they are not what the chunk's name says.
   const std::uint8_t* page_of(const DecodedFrame& frame, std::size_t index);
 
@@ -33,7 +36,7 @@ private:
   std::uint32_t domain_;
   std::vector<Kept> kept_;
   std::uint64_t uses_ = 0;
-  Bytes stored_;
+  FrameRun run_;
   std::vector<const std::uint8_t*> pages_;
   std::array<std::uint8_t, page_size_bytes> short_page_;
 };

@@ -185,11 +185,20 @@ std::optional<FrameTable::Frame> SegmentFile::find(std::uint32_t ordinal) {
   return *frame;
 }
 
+Status SegmentFile::read(std::uint64_t offset, std::span<std::uint8_t> out) {
+  Status done = read_exactly(*blob_, offset, out);
+  return done ? done : at(offset, done.error());
+}
+
+Status SegmentFile::decode(const FrameTable::Frame& frame, ByteView bytes, DecodedFrame& out) const {
+  Status done = decode_frame(bytes, frame_seed(id_, frame.offset), out);
+  return done ? done : at(frame.offset, done.error());
+}
+
 Status SegmentFile::read_frame(const FrameTable::Frame& frame, Bytes& bytes, DecodedFrame& out) {
   bytes.resize(frame.total_bytes());
-  Status done = read_exactly(*blob_, frame.offset, bytes);
-  if (done) done = decode_frame(bytes, frame_seed(id_, frame.offset), out);
-  return done ? done : at(frame.offset, done.error());
+  CKPT_TRY(read(frame.offset, bytes));
+  return decode(frame, bytes, out);
 }
 
 Status SegmentFile::each_head(

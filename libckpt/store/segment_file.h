@@ -71,7 +71,11 @@ public:
   // Not while somebody may scan on.
   const FrameTable& table() const { return table_; }
 
-  // `bytes` is room for it as it is on the disk.
+  // All of `out`, as it is on the disk.
+  Status read(std::uint64_t offset, std::span<std::uint8_t> out);
+  // `bytes`: those of the frame, read before.
+  Status decode(const FrameTable::Frame& frame, ByteView bytes, DecodedFrame& out) const;
+  // Both; `bytes` is room for the frame as it is on the disk.
   Status read_frame(const FrameTable::Frame& frame, Bytes& bytes, DecodedFrame& out);
   // Every frame's head, for an index or a footer: from the footer, or by reading each.
   Status each_head(const std::function<void(std::uint64_t offset, const FrameHead&, ByteView head_and_table)>& visit);

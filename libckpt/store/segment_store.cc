@@ -146,9 +146,14 @@ Result<Chunk> SegmentStore::read_stored(Location location, bool cached) {
   return chunk_of(decoded, location);
 }
 
-Status SegmentStore::read_frame(Location location, Bytes& bytes, DecodedFrame& out) {
+Status SegmentStore::read_frame(std::span<const PagePlace> pages, std::size_t request_bytes, FrameRun& run,
+                                DecodedFrame& out) {
+  const Location location = pages.front().place;
   auto stored = locate(location);
-  Status done = stored ? load(*stored, location, bytes, out) : Status(stored.error());
+  Bytes bytes;
+  Status done = !stored        ? Status(stored.error())
+                : stored->file ? run.read(*stored->file, stored->frame, pages, request_bytes, out)
+                               : load(*stored, location, bytes, out);
   if (done && out.find(ordinal_of(location)) == out.table.size()) {
     done = make_error(Code::corrupt, place_of(location) + ": is not in its frame");
   }

@@ -14,6 +14,7 @@
 
 #include "store/chunk_index.h"
 #include "store/frame_cache.h"
+#include "store/frame_run.h"
 #include "store/segment_writer.h"
 
 namespace ckpt {
@@ -53,9 +54,9 @@ public:
   Result<Chunk> read(Location location);
   // The frame that a chunk is in.
   Result<FrameTable::Frame> frame_of(Location location);
-  // The whole frame that a chunk is in; `bytes` is room for it as it is on the disk. Never kept here: for who reads all
-  // of it now. After an error `out` holds nothing of use.
-  Status read_frame(Location location, Bytes& bytes, DecodedFrame& out);
+  // The whole frame that the first of `pages` is in, as of FrameRun::read. Never kept here: for who reads all of it
+  // now. After an error `out` holds nothing of use.
+  Status read_frame(std::span<const PagePlace> pages, std::size_t request_bytes, FrameRun& run, DecodedFrame& out);
   // As it is on the disk now.
   Result<Chunk> read_uncached(Location location);
   // After something there could not be read: no chunk of its segment is taken for a duplicate any more.

@@ -12,6 +12,8 @@ namespace {
 constexpr std::size_t max_machine_name_bytes = 64;
 constexpr std::size_t max_label_bytes = 255;
 constexpr int index_steps_per_epoch = 2;
+// With less a reader has scanned the whole segment by one read.
+constexpr std::uint64_t worth_sealing_bytes = 1u << 20;
 
 bool valid_machine_name(const std::string& name) {
   if (name.empty() || name.size() > max_machine_name_bytes || name[0] == '.' || name[0] == '-') return false;
@@ -201,11 +203,18 @@ Status StoreImpl::set_pin(const CheckpointId& id, const std::string& holder, boo
   if (holder.empty() || holder.size() > max_label_bytes) {
     return make_error(Code::invalid, "a pin's holder has 1 to 255 bytes");
   }
-  std::lock_guard guard(core_->commit_mutex);
+  std::unique_lock guard(core_->commit_mutex);
   CKPT_ASSIGN(const CheckpointEntry* entry, core_->catalog.find(id));
   bool there = std::find(entry->pins.begin(), entry->pins.end(), holder) != entry->pins.end();
   if (there == pinned) return {};
-  return core_->write_record(PinRecord{entry->commit.machine, pinned, id.number, holder});
+  CKPT_TRY(core_->write_record(PinRecord{entry->commit.machine, pinned, id.number, holder}));
+  guard.unlock();
+  if (!pinned) return {};
+  // Somebody comes to read it, perhaps through a link, and would have to scan all of a segment that has no footer.
+  for (const SegmentStore::Info& segment : core_->segments.list()) {
+    if (!segment.closed && segment.bytes >= worth_sealing_bytes) core_->segments.close();
+  }
+  return {};
 }
 
 Status StoreImpl::pin(const CheckpointId& id, const std::string& holder) { return set_pin(id, holder, true); }

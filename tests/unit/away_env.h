@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // The system's files, which an admin can take away: then every read and every opening fails, as when a disk or the
-// network to it is lost, also of files that are open; or does not come back, as on a network's file system.
+// network to it is lost, also of files that are open; or does not come back, as on a network's file system; or takes
+// its time.
 #pragma once
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "ckpt/env.h"
 
@@ -18,8 +21,12 @@ public:
     silent_ = silent;
     silent_.notify_all();
   }
+  void set_far(std::chrono::microseconds each_takes) { far_us_ = each_takes.count(); }
   // Calls that have failed for it.
   std::uint64_t failed() const { return failed_; }
+  std::uint64_t reads() const { return reads_; }
+  // Whether somebody waits for an answer now.
+  bool waited_for() const { return waiting_ > 0; }
 
   Result<std::unique_ptr<File>> open(const std::string& path, Mode mode) override {
     CKPT_TRY(reach());
@@ -46,6 +53,7 @@ private:
 
     Result<std::size_t> read_at(std::uint64_t offset, std::span<std::uint8_t> out) override {
       CKPT_TRY(env_.reach());
+      ++env_.reads_;
       return below_->read_at(offset, out);
     }
     Status write_at(std::uint64_t offset, std::span<const std::uint8_t> data) override {
@@ -61,7 +69,10 @@ private:
   };
 
   Status reach() {
+    ++waiting_;
     silent_.wait(true);
+    --waiting_;
+    if (far_us_ > 0) std::this_thread::sleep_for(std::chrono::microseconds(far_us_));
     if (!away_) return {};
     ++failed_;
     return system_error(EIO, "the store's disk is away");
@@ -69,7 +80,9 @@ private:
 
   Env& below_ = Env::system();
   std::atomic<bool> away_{false}, silent_{false};
-  std::atomic<std::uint64_t> failed_{0};
+  std::atomic<std::int64_t> far_us_{0};
+  std::atomic<int> waiting_{0};
+  std::atomic<std::uint64_t> failed_{0}, reads_{0};
 };
 
 }  // namespace ckpt

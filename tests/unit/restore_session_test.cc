@@ -3,6 +3,7 @@
 // A whole agent that serves, fetches, is replaced.
 #include <sys/stat.h>
 
+#include "away_env.h"
 #include "plan.h"
 #include "session_fixture.h"
 
@@ -67,6 +68,62 @@ TEST_F(SessionTest, TheWorkingSetComesFirstWithWhatLiesAroundIt) {
   EXPECT_FALSE(next.empty());
   EXPECT_FALSE(next.soon);
   EXPECT_TRUE(next.zeroes.empty());
+}
+
+// Where they are is asked of the store, too.
+TEST_F(SessionTest, WhileOneFindsOutWhatComesNextTheOthersGoOn) {
+  // More than a batch, in the first of the frames that the tree's leaves are in; then one in the second.
+  WorkingSet set(options_.working_set);
+  for (std::uint64_t page = 1; page <= 300; ++page) set.record("pc.ram", page);
+  set.record("pc.ram", 5000);
+  ASSERT_TRUE(set.save().ok());
+  ckpt::AwayEnv env;
+  auto source = Source::open(options_.store, options_.checkpoint, env).take();
+  auto map = MemoryMap::create({{"pc.ram", 1 << 20, memory_bytes, memory_bytes, 4096}}, source->objects()).take();
+  Progress progress(options_);
+  Hints hints;
+  Plan plan(*map, *source, progress, set, hints);
+  plan.start();
+  Loader loader(*source, 1), other(*source, 1);
+  ASSERT_TRUE(plan.look_ahead(loader).ok());
+  env.set_silent(true);
+  std::thread finder([&] { EXPECT_TRUE(plan.look_ahead(other).ok()); });
+  while (!env.waited_for()) std::this_thread::yield();
+  Batch first = plan.next(loader).take();
+  EXPECT_FALSE(first.empty());
+  env.set_silent(false);
+  finder.join();
+  Batch second = plan.next(loader).take();
+  std::size_t count =
+      first.places.pages.size() + first.zeroes.size() + second.places.pages.size() + second.zeroes.size();
+  EXPECT_EQ(count, 301u);
+}
+
+TEST_F(SessionTest, AFarStoreIsAskedForManyFramesAtATime) {
+  ckpt::AwayEnv env;
+  RunningAgent agent(options_, env);
+  env.set_far(std::chrono::milliseconds(2));
+  const std::uint64_t before = env.reads();
+  qemu_.hand_over(options_.socket, Phase::fresh);
+  EXPECT_EQ(qemu_.receive(), MessageType::done);
+  EXPECT_LT(env.reads() - before, pages * 2 / 3 / 4 / 2) << "there are four pages in a frame";
+  EXPECT_EQ(qemu_.read_all(4), 0u);
+  qemu_.let_go();
+  EXPECT_EQ(agent.wait_end(), exit_done);
+}
+
+TEST_F(SessionTest, AFarStoreServesThreadsWhileItsRestIsFetched) {
+  ckpt::AwayEnv env;
+  env.set_far(std::chrono::microseconds(500));
+  for (Mode mode : {Mode::lazy, Mode::aggressive}) {
+    options_.mode = mode;
+    StandInQemu qemu;
+    RunningAgent agent(options_, env);
+    qemu.hand_over(options_.socket, Phase::fresh);
+    for (unsigned i : {1, 2}) readers_.emplace_back([&, i] { wrong_ += qemu.read_all(i); });
+    EXPECT_EQ(wrong(), 0u);
+    complete(agent, qemu);
+  }
 }
 
 TEST_F(SessionTest, NobodyWaitsForZeroesOfTheWorkingSet) {

@@ -49,7 +49,7 @@ Bytes some_segment() {
 }
 
 std::vector<JournalRecord> all_records() {
-  CommitRecord commit{1, 2, 7, 6, 123, make_location(segment_id, 5), 4000, true, uuid(), 1000, 500};
+  CommitRecord commit{1, 2, 7, 6, 123, make_location(segment_id, 5), 4000, true, false, uuid(), 1000, 500};
   return {MachineRecord{1, 2, uuid(), 99, "vm"},
           DomainRecord{2, {}},
           commit,

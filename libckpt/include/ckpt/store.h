@@ -137,6 +137,13 @@ struct VerifyProgress {
   std::uint64_t total_bytes = 0;  // grows while done_bytes is 0 and what there is to read is found out; then it stays
 };
 
+// Reads of stored bytes, as they were asked for.
+struct StoreRequests {
+  std::uint64_t count = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t nanoseconds = 0;  // until they were there, all together
+};
+
 // Pages by their places: a frame is read and decompressed once for all pages in it, and nothing is copied. For who
 // wants many pages soon, or one at once. One thread at a time; does not outlive the CheckpointReader it came from.
 class FrameReader {
@@ -146,9 +153,14 @@ public:
   // The first of `pages`, and as many of those behind it as came with it: for each a pointer to its page_size_bytes
   // bytes, valid until the next call. Pages that follow one another in a frame do so in memory. In the order of their
   // places, `pages` need the fewest frames. An error is about the first page only.
-  virtual Result<std::span<const std::uint8_t* const>> read(std::span<const PagePlace> pages) = 0;
-  // Whether the page comes without being read and decompressed.
+  // `request_bytes`: a frame that has to be read brings those of the pages behind it along that lie near it, as long as
+  // that is no more than so many bytes, and than 256 KiB; they are kept as they are stored until the next request.
+  virtual Result<std::span<const std::uint8_t* const>> read(std::span<const PagePlace> pages,
+                                                            std::size_t request_bytes) = 0;
+  // Whether the page comes without another request.
   virtual bool has(std::uint64_t place) const = 0;
+  // All that read() has made so far.
+  virtual StoreRequests requests() const = 0;
 };
 
 // Reads one checkpoint. Every byte handed out has passed its checksum; damage is Code::corrupt and names the place.
