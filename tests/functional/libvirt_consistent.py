@@ -25,6 +25,11 @@ def helper_of(site, uuid):
     return None
 
 
+def options(site):
+    # An emulated guest on a busy host takes more than ten seconds to write its database out.
+    return ("--libvirt", site.uri, "--freeze-limit", "20s")
+
+
 class Points:
     def __init__(self, site, domain):
         self.site, self.domain = site, domain
@@ -86,7 +91,7 @@ class Points:
         wait_until(lambda: helper_of(self.site, self.domain.uuid) is None, 90, "the helper to thaw the guest by itself")
         assert self.agent.hook_log() == ["freeze", "thaw"] and self.agent.writes()
         taking.communicate(timeout=30)
-        self.site.start(("--libvirt", self.site.uri))
+        self.site.start(options(self.site))
         self.is_thawed()
         self.site.wait_state("web1", "capturing")
 
@@ -142,13 +147,13 @@ def main():
     with LibvirtSite() as site:
         os.environ["CKPT_QEMU_LAUNCHER"] = site.launcher
         site.start_libvirtd()
-        site.start(("--libvirt", site.uri))
+        site.start(options(site))
         web1 = site.define(Domain(site, "web1", protection="interval='300ms' retention='all'", guest="debian"))
         site.virsh("start", "web1")
         web1.started().wait_ready(300)
         points = Points(site, web1)
         wait_until(points.agent.answers, 120, "the guest agent")
-        wait_until(lambda: "ready" in points.agent.shell("pg_isready -qh /run/postgresql && echo ready"), 120, "the database")
+        wait_until(lambda: "ready" in points.agent.shell("/usr/lib/postgresql/*/bin/pg_isready -qh /run/postgresql && echo ready", 180), 300, "the database")
         web1.cmd("load 16 200 20")
         site.wait_state("web1", "capturing", 300)
         tests = [points.on_demand, points.agent_hangs, points.helper_killed, points.ckptd_killed, points.attribute, points.reverted,
