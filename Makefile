@@ -106,4 +106,4 @@ lint: packages
 # The cache of QEMU and the guests is kept; its path: scripts/qemu path.
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-deb
-	rm -rf debian/.debhelper debian/ckpt debian/files debian/debhelper-build-stamp debian/ckpt.ckptd.service debian/ckpt.*.debhelper debian/ckpt.substvars
+	rm -rf debian/.debhelper debian/ckpt debian/files debian/debhelper-build-stamp debian/ckpt.ckptd.service debian/ckpt.*.debhelper debian/ckpt.debhelper.log debian/ckpt.substvars
