@@ -69,10 +69,13 @@ with LibvirtSite() as shared:
     lost(shared, "web1")
     # What a later boot has left there, or nobody.
     shutil.copy(VARIABLES, web1.path("vars.fd"))
-    shared.virsh("restore", file)
-    restored(shared, web1, boot, first)
+    # When it runs, QEMU writes them there once more, out of the flash's memory.
+    shared.virsh("restore", "--paused", file)
     now = nvram_of(shared, "web1")
     assert re.fullmatch(re.escape(web1.directory) + r"/web1_VARS\.\d+\.fd", now), now
+    assert content(now) == written, "not those of the checkpoint"
+    shared.virsh("resume", "web1")
+    restored(shared, web1, boot, first)
     assert content(now) == written and content(web1.path("vars.fd")) == content(VARIABLES)
     wait_until(lambda: shared.restore_of("web1")["phase"] == "local", 120, f"all to be local: {shared.log_text()}")
     assert nvram_of(shared, "web1", "--inactive") == now, "the next start would have the former variables"
